@@ -1,0 +1,106 @@
+//! Early: a slim image made from the trace so far, in the time in which the recorded run settles. Most targets
+//! touch nothing new then, nor on their way down; the image counts only when the complete trace says the same.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::Session;
+use super::slim;
+use super::subject::Subject;
+use super::untouched::Untouched;
+use crate::image::{ImagePath, Tree};
+use crate::keep::KeepSet;
+use crate::pack::archive::PackedImage;
+use crate::packages::metadata::Written;
+use crate::trace::Trace;
+
+/// More content than this is not packed on a guess: the engine would still be busy with it when settling is over.
+const MAX_BYTES: u64 = 128 << 20;
+
+/// An image that was made on a guess, and is in the engine.
+pub struct Early {
+    made_of: MadeOf,
+    image: PackedImage,
+}
+
+/// What of a keep set is in an image: which files, and the content of those that are written rather than copied,
+/// which depends on more (a package database that is touched after all stays whole).
+#[derive(PartialEq)]
+struct MadeOf {
+    keep_set: String,
+    written: BTreeMap<ImagePath, Written>,
+}
+
+impl MadeOf {
+    fn of(keep: &KeepSet) -> Self {
+        Self { keep_set: keep.digest(), written: keep.written.clone() }
+    }
+}
+
+impl Early {
+    /// The image, when it is what this keep set asks for.
+    pub fn take(self, keep: &KeepSet) -> Option<PackedImage> {
+        (self.made_of == MadeOf::of(keep)).then_some(self.image)
+    }
+}
+
+/// Decides on what the trace says so far, packs and loads it. `None` where that is not worth the while.
+///
+/// # Errors
+/// When the image cannot be read or the engine does not take the result: that would fail later as well.
+pub async fn make(
+    session: &Session<'_>,
+    subject: &Subject,
+    untouched: &mut Untouched,
+) -> Result<Option<Early>> {
+    let Some(trace) = Trace::so_far(&untouched.pristine.trace().await?) else {
+        return Ok(None);
+    };
+    let keep = slim::decide(session, subject, untouched, &trace).await?;
+    if bytes_of(&untouched.tree, keep.kept.keys()) > MAX_BYTES {
+        return Ok(None);
+    }
+    let image = slim::pack(session, subject, untouched, &keep).await?;
+    slim::load(session, &image).await?;
+    Ok(Some(Early { made_of: MadeOf::of(&keep), image }))
+}
+
+fn bytes_of<'a>(tree: &Tree, paths: impl Iterator<Item = &'a ImagePath>) -> u64 {
+    paths.filter_map(|path| tree.get(path)).map(|entry| entry.size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Entry, Kind};
+    use crate::pack::layer::LayerInfo;
+
+    fn keep(content: Option<&str>) -> KeepSet {
+        let written = content.map(|text| Written { entry: Entry::new(Kind::File), content: text.into() });
+        KeepSet {
+            kept: BTreeMap::from([("/lib/apk/db/installed".into(), Vec::new())]),
+            written: written.into_iter().map(|written| ("/lib/apk/db/installed".into(), written)).collect(),
+            ..KeepSet::default()
+        }
+    }
+
+    /// A database that was trimmed on a guess, and of which the rest of the run read the whole.
+    #[test]
+    fn an_image_counts_only_with_the_content_that_is_written_now() {
+        let guess = |keep: &KeepSet| {
+            let layer = LayerInfo {
+                diff_id: format!("sha256:{}", "0".repeat(64)),
+                tar_bytes: 0,
+                content_bytes: 0,
+                entries: 0,
+                skipped: Vec::new(),
+            };
+            let image = PackedImage::new(b"{}".to_vec(), layer, tempfile::tempfile().unwrap()).unwrap();
+            Early { made_of: MadeOf::of(keep), image }
+        };
+        assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:a"))).is_some());
+        assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:b"))).is_none());
+        assert!(guess(&keep(Some("P:a"))).take(&keep(None)).is_none());
+    }
+}

@@ -1,0 +1,158 @@
+//! Elsewhere: images that come from, or go to, where no engine is asked: registries, layouts, archives.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::{Session, subject};
+use crate::copy::access::access;
+use crate::copy::engine::as_archive;
+use crate::engine::ImageInfo;
+use crate::image::Reference;
+use crate::pack::archive::PackedImage;
+use crate::plan::{Pull, Source};
+use crate::progress::Monitor;
+use crate::store::archive::{self, Style};
+use crate::store::compress::Compression;
+use crate::store::layout::Replace;
+use crate::store::manifest::Platform;
+use crate::store::outgoing::{Bundle, Outgoing, Words, of_parts};
+use crate::store::{self, Access, Transport, sink};
+
+/// Reads an image from where it is, and gives it to the engine to run. It goes when the engine is swept.
+///
+/// # Errors
+/// When it cannot be read, has no image for the engine's platform, or the engine does not take it.
+pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Reference, ImageInfo)> {
+    session.phase("pull", transport.to_string());
+    let source = store::Source::open(transport, &reach(session)).await?;
+    let wish = match &session.plan.run.platform {
+        Some(text) => Some(Platform::parse(text)?),
+        None => source.index().map(|_| Platform { architecture: session.engine.info().arch.clone(), ..Platform::here() }),
+    };
+    let image = Arc::new(source.image(wish.as_ref()).await?);
+    image.fetch(|_| true).await?;
+    if let Some((index, ..)) = source.index() {
+        let others = index.manifests.len() - 1;
+        session.info(format!("{transport} is an index; taken is {}, left out {others} more", image.platform));
+    }
+    let ready = move || Outgoing::prepare(&image, Words::Oci, Some(Compression::None));
+    let bundle = Bundle::one(tokio::task::spawn_blocking(ready).await.context("prepare the image")??);
+    let (id, archive) = as_archive(&bundle).await?;
+    session.engine.load(archive, &id).await.context("load the image into the engine")?;
+    session.done("pull", String::new());
+    let info = subject::found(session, &id).await?;
+    Ok((name_of(transport, &id)?, info))
+}
+
+/// What an image from elsewhere is called: its name, or one made of its file's.
+fn name_of(transport: &Transport, id: &str) -> Result<Reference> {
+    let of_path = |path: &std::path::Path, tag: &Option<String>| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        let text = tag.as_ref().map_or(stem.clone(), |tag| format!("{stem}:{tag}"));
+        Reference::parse(&text).ok()
+    };
+    let name = match transport {
+        Transport::Registry(name) => Some(Reference::Name(name.clone())),
+        Transport::DockerArchive(_, Some(name)) | Transport::Daemon(name) | Transport::Podman(name) => Reference::parse(name).ok(),
+        Transport::OciDir(path, tag) | Transport::OciArchive(path, tag) => of_path(path, tag),
+        Transport::DockerArchive(path, None) => of_path(path, &None),
+    };
+    name.map_or_else(|| Ok(Reference::parse(id)?), Ok)
+}
+
+/// A result that is ready for one `-o`.
+pub struct Staged {
+    to: Transport,
+    bundle: Bundle,
+    /// A whole archive that does not have its name yet; `None` for what is not a plain FILE.
+    file: Option<archive::Staged>,
+}
+
+/// Makes the result ready for every `-o`: what may fail for want of space has not failed then.
+///
+/// # Errors
+/// When it cannot be compressed, or a FILE not be written.
+pub async fn stage(session: &Session<'_>, slim: &PackedImage, tags: &[String]) -> Result<Vec<Staged>> {
+    let outputs = &session.plan.outputs;
+    let mut staged = Vec::new();
+    if outputs.written.is_empty() {
+        return Ok(staged);
+    }
+    let file = slim.layer_file.try_clone().context("open the packed layer again")?;
+    let image = Arc::new(of_parts(slim.config.clone(), file)?);
+    for to in &outputs.written {
+        let wish = to.compression().or(outputs.compress).or(Some(Compression::Gzip));
+        let (image, to, names) = (image.clone(), to.clone(), tags.iter().filter_map(|tag| familiar(tag)).collect());
+        let ready = move || -> Result<Staged> {
+            let bundle = Bundle::one(Outgoing::prepare(&image, Words::Oci, wish)?);
+            let file = match &to {
+                // A bare file has all names that the result gets.
+                Transport::DockerArchive(path, None) => Some(archive::stage(path, &bundle, &Style::Docker(names))?),
+                _ => None,
+            };
+            Ok(Staged { to, bundle, file })
+        };
+        staged.push(tokio::task::spawn_blocking(ready).await.context("make the result ready")??);
+    }
+    Ok(staged)
+}
+
+/// Writes the result to every `-o`; gives where it is and the digest of its manifest there.
+///
+/// # Errors
+/// When it cannot be written somewhere.
+pub async fn publish(session: &Session<'_>, staged: Vec<Staged>) -> Result<Vec<(String, String)>> {
+    let outputs = &session.plan.outputs;
+    let replace = if outputs.force { Replace::Anything } else { Replace::Alike };
+    let from = match &session.plan.source {
+        Source::Elsewhere(Transport::Registry(name)) => Some(name),
+        Source::Elsewhere(_) | Source::Image(_) | Source::Dockerfile(_) => None,
+    };
+    let mut written = Vec::new();
+    for Staged { to, bundle, file } in staged {
+        let digest = bundle.digest().to_string();
+        match file {
+            Some(file) => file.publish()?,
+            None => {
+                let done = sink::write(&to, &bundle, &reach(session), replace, from).await;
+                done.with_context(|| format!("write the result to {to}"))?;
+            }
+        }
+        written.push((shown(&to), digest));
+    }
+    if let (Some(file), Some((_, digest))) = (&outputs.digest_file, written.first()) {
+        std::fs::write(file, digest).with_context(|| format!("write the digest to {}", file.display()))?;
+    }
+    Ok(written)
+}
+
+/// Where the result is, for people: a FILE as it was typed.
+pub fn shown(to: &Transport) -> String {
+    match to {
+        Transport::DockerArchive(file, None) => file.display().to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A name with its tag.
+fn familiar(name: &str) -> Option<String> {
+    Reference::parse(name).ok().map(|reference| reference.familiar())
+}
+
+/// How registries are reached. An account of the command line is for the one that the image comes from; where it
+/// comes from none, for the one that it goes to.
+fn reach(session: &Session<'_>) -> Access {
+    let plan = session.plan;
+    let registry = match &plan.source {
+        Source::Elsewhere(Transport::Registry(name)) => Some(name.registry.clone()),
+        Source::Image(_) if plan.pull != Pull::Never => None,
+        Source::Image(_) | Source::Elsewhere(_) | Source::Dockerfile(_) => plan.outputs.written.iter().find_map(|to| match to {
+            Transport::Registry(name) => Some(name.registry.clone()),
+            _ => None,
+        }),
+    };
+    let given = plan.auth.as_ref().zip(registry);
+    let monitor: Arc<dyn Monitor> = session.monitor.clone();
+    access(&plan.access, given, monitor)
+}

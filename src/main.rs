@@ -1,0 +1,298 @@
+//! Entry: chooses the role (sensor or pack agent before any async runtime exists, else controller), and turns
+//! what came of it into an exit status.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use slim::build::{self, Built};
+use slim::cli::{self, Command, Progress, ReportCommand, Stop};
+use slim::engine::host::Surroundings;
+use slim::engine::survey::Survey;
+use slim::engine::{embedded, relay};
+use slim::exit::{self, Exit, Hint};
+use slim::image::ImageConfig;
+use slim::plan::{BuildPlan, Here};
+use slim::progress::{Fact, Monitor};
+use slim::report::{self, Report, show, why};
+use slim::ui::{Color, Mode, Ui};
+
+fn main() -> ExitCode {
+    match std::env::args_os().nth(1).as_deref().and_then(|arg| arg.to_str()) {
+        Some("sensor") => ExitCode::from(slim::sensor::run()),
+        Some("pack-agent") => role(slim::pack::agent::run()),
+        Some(build::apart::ROLE) => role(build::apart::serve(std::io::stdin().lock(), std::io::stdout())),
+        Some(embedded::ROLE) => role(hold(std::env::args_os())),
+        Some(embedded::EXEC_ROLE) => role(join(std::env::args_os())),
+        Some(embedded::inside::ROLE) => role(inside(std::env::args_os())),
+        Some(relay::ROLE) => role(relay::serve(std::io::stdin(), std::io::stdout())),
+        _ => guarded(controller),
+    }
+}
+
+/// Ends with the status of a bug, and a line that asks to report it, where a thread gave up in panic. What was made
+/// in an engine is gone by then: [`build::with_engine`] sees to that.
+fn guarded(work: fn() -> ExitCode) -> ExitCode {
+    exit::watch_panics();
+    std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        if let Some(bug) = exit::bug() {
+            Ui::new(Mode::None, Color::Auto).error(&bug);
+        }
+        Exit::Bug.into()
+    })
+}
+
+/// Holds one container of the embedded engine.
+fn hold(mut words: std::env::ArgsOs) -> Result<()> {
+    words.nth(1);
+    embedded::shim::run(&embedded::shim::argument(&mut words)?)
+}
+
+/// Runs a command in a container of the embedded engine.
+fn join(mut words: std::env::ArgsOs) -> Result<()> {
+    words.nth(1);
+    let dir = embedded::shim::argument(&mut words)?;
+    let id = words.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
+    embedded::shim::run_exec(&dir, &id)
+}
+
+/// Does something as root of a user namespace.
+fn inside(mut words: std::env::ArgsOs) -> Result<()> {
+    words.nth(1);
+    embedded::inside::run(words)
+}
+
+/// A role inside a container has nobody to talk to but its controller: its last words go to stderr.
+#[allow(clippy::print_stderr)]
+fn role(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            Exit::Bug.into()
+        }
+    }
+}
+
+fn controller() -> ExitCode {
+    let text = |word: std::ffi::OsString| word.into_string().ok();
+    let vars: cli::Vars =
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    let invocation = match cli::parse(std::env::args_os(), &vars) {
+        Ok(invocation) => invocation,
+        Err(Stop::Show(text)) => {
+            let shown = Ui::new(Mode::None, Color::Auto).print_stdout(&text);
+            return shown.map_or(Exit::Failed, |()| Exit::Done).into();
+        }
+        Err(Stop::Wrong(error)) => {
+            Ui::new(Mode::None, Color::Auto).error(&error.into_error());
+            return Exit::Usage.into();
+        }
+    };
+    let mode = match invocation.common.progress() {
+        Progress::Auto => Mode::auto(),
+        Progress::Fancy => Mode::Fancy,
+        Progress::Plain => Mode::Plain,
+        Progress::None => Mode::None,
+        Progress::Json => Mode::Json,
+        Progress::Quiet => Mode::Quiet,
+    };
+    let color = if invocation.common.no_color == Some(true) { Color::Never } else { Color::Auto };
+    let ui = Arc::new(Ui::new(mode, color));
+    for warning in &invocation.warnings {
+        ui.tell(Fact::Warning { text: warning.clone() });
+    }
+    match dispatch(&invocation, &vars, &ui) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // What a panic on another thread led to is not what went wrong.
+            let error = exit::bug().unwrap_or(error);
+            ui.error(&error);
+            slim::engine::exit_of(&error).into()
+        }
+    }
+}
+
+fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Result<Exit> {
+    match &invocation.command {
+        Command::Build(args) => {
+            let plan = plan_of(invocation, args, vars)?;
+            runtime()?.block_on(run_build(&plan, ui))
+        }
+        Command::Trace(args) => {
+            let plan = plan_of(invocation, &args.as_build(), vars)?;
+            let file = args.output.as_deref().context("--output names no file")?;
+            runtime()?.block_on(run_trace(&plan, file, ui))
+        }
+        Command::Verify(args) => {
+            let plan = plan_of(invocation, &args.as_build(), vars)?;
+            runtime()?.block_on(run_verify(&plan, &args.other, ui))
+        }
+        Command::Copy(args) => {
+            let monitor: Arc<dyn Monitor> = ui.clone();
+            let plan = slim::copy::plan(&invocation.common, args, &invocation.origins, vars, monitor)?;
+            let digest = match runtime()?.block_on(build::or_signal(slim::copy::copy(&plan)))? {
+                Ok(digest) => digest,
+                Err(exit) => return Ok(exit),
+            };
+            ui.tell(Fact::Info { text: format!("{}@{digest}", plan.destination) });
+            ui.result(&[(plan.destination.to_string(), digest)])?;
+            Ok(Exit::Done)
+        }
+        Command::Engines => engines(&invocation.common, ui),
+        Command::Probes { name } => {
+            ui.print_stdout(&recipes(name.as_deref())?)?;
+            Ok(Exit::Done)
+        }
+        Command::Why { subject, path } => tell_why(invocation, subject, path, ui),
+        Command::Report { command: ReportCommand::Show { file } } => {
+            let report = report::load(file)?;
+            ui.print_stdout(&show::show(&report, ui.data_style(), None))?;
+            Ok(Exit::Done)
+        }
+        Command::Replay { dir } => {
+            ui.print_stdout(&slim::keep::replay::replay(dir)?)?;
+            Ok(Exit::Done)
+        }
+        Command::Completions { shell } => {
+            ui.print_stdout(&String::from_utf8(cli::manual::completions(*shell))?)?;
+            Ok(Exit::Done)
+        }
+        Command::Man { dir } => man(dir.as_deref(), ui),
+    }
+}
+
+/// What the words mean.
+fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars) -> Result<BuildPlan> {
+    let here = Here { vars, origins: &invocation.origins };
+    let stdin = &mut std::io::stdin().lock();
+    BuildPlan::new(&invocation.common, args, here, stdin).map_err(cli::UsageError::into_error)
+}
+
+/// `slim engines`.
+fn engines(common: &cli::Common, ui: &Ui) -> Result<Exit> {
+    let here = Surroundings::here();
+    let survey = runtime()?.block_on(Survey::take(&common.engine(), &here, Vec::new()));
+    let usable = survey.usable(&here);
+    match common.json {
+        Some(true) => ui.print_stdout(&survey.to_json()?)?,
+        _ if survey.engines.is_empty() => {}
+        _ => ui.print_stdout(&survey.to_text())?,
+    }
+    usable.map(|()| Exit::Done)
+}
+
+/// `slim probes`: the recipes, or one of them as it is written.
+fn recipes(name: Option<&str>) -> Result<String> {
+    let known = slim::probe::recipes()?;
+    match name {
+        Some(name) => match slim::probe::recipe::text_of(name) {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(anyhow!("there is no recipe {name}; `slim probes` lists them")).context(Exit::Usage),
+        },
+        None => Ok(known.iter().map(|recipe| format!("{:<14} {}\n", recipe.name, recipe.description)).collect()),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")
+}
+
+/// Runs a build until it ends or a signal ends it; either way nothing of it stays in the engine.
+async fn run_build(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
+    let (ended, swept) = build::with_engine(plan, ui, false, async |session| Ok(build::build(session).await)).await?;
+    let exit = ended.map_or_else(Ok, |built| conclude(plan, ui, built))?;
+    swept.map(|()| exit)
+}
+
+/// `slim verify`.
+async fn run_verify(plan: &BuildPlan, other: &str, ui: &Arc<Ui>) -> Result<Exit> {
+    let (ended, swept) = build::with_engine(plan, ui, false, async |session| Ok(build::compare(session, other).await)).await?;
+    let exit = ended.map_or_else(Ok, |built| conclude(plan, ui, built))?;
+    swept.map(|()| exit)
+}
+
+/// `slim trace`.
+async fn run_trace(plan: &BuildPlan, file: &Path, ui: &Arc<Ui>) -> Result<Exit> {
+    let (ended, swept) = build::with_engine(plan, ui, true, async |session| build::record_to(session, file).await).await?;
+    let exit = match ended {
+        Ok(paths) => {
+            ui.tell(Fact::Info { text: format!("{}: {paths} paths", file.display()) });
+            Exit::Done
+        }
+        Err(exit) => exit,
+    };
+    swept.map(|()| exit)
+}
+
+/// Writes the report, shows the summary, names the result.
+fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
+    let file = plan.outputs.report.as_deref();
+    if let Some(path) = file {
+        built.finished.write(path)?;
+    }
+    if let Some(dir) = &plan.outputs.artifacts {
+        build::copy_artifacts(dir, &mut built)?;
+    }
+    if let Some(error) = built.error {
+        return Err(error);
+    }
+    ui.summary(&built.finished.report, file);
+    ui.result(&built.published)?;
+    Ok(Exit::from_code(built.finished.report.exit.code).unwrap_or(Exit::Bug))
+}
+
+/// `slim why`: from a report file, or from the report that made an image.
+fn tell_why(invocation: &cli::Invocation, subject: &str, path: &str, ui: &Ui) -> Result<Exit> {
+    let file = Path::new(subject);
+    let file = if file.is_file() { file } else { Path::new("slim.report.json") };
+    let report = report::load(file).with_context(|| format!("find the report of {subject}")).map_err(|error| {
+        match file.exists() {
+            true => error,
+            false => error.context(Hint::new(format!("give the report file that the build of {subject} wrote (--report)"))),
+        }
+    })?;
+    if file != Path::new(subject) {
+        let engine = invocation.common.engine();
+        runtime()?.block_on(made_by(&engine, subject, &report))?;
+    }
+    let removed = report::load_removed(file, &report)?;
+    let found = why::find(&report, removed.as_deref(), path)?;
+    ui.print_stdout(&found.tell(&report, ui.data_style()))?;
+    Ok(if found.any_kept() { Exit::Done } else { Exit::Failed })
+}
+
+/// Checks that an image is the result that a report speaks of.
+async fn made_by(engine: &slim::engine::EngineChoice, image: &str, report: &Report) -> Result<()> {
+    let hint = || Hint::new(format!("give the report file that the build of {image} wrote (--report)"));
+    let engine = slim::engine::open(engine, Arc::new(slim::progress::Void)).await?;
+    let info = engine.image(image).await?.ok_or_else(|| anyhow!("the engine has no image {image}"))?;
+    let digest = report.result.as_ref().map(|result| result.digest.as_str());
+    if digest == Some(info.id.as_str()) {
+        return Ok(());
+    }
+    let config = ImageConfig::parse(&engine.image_config(&info.id).await?)?;
+    let labels: BTreeMap<String, String> = config.labels();
+    let what = match labels.contains_key(slim::pack::config::LABEL_KEEP_SET) {
+        true => format!("slim.report.json is not the report that made {image}"),
+        false => format!("{image} was not made by slim"),
+    };
+    Err(anyhow!(what)).context(hint())
+}
+
+fn man(dir: Option<&Path>, ui: &Ui) -> Result<Exit> {
+    let pages = cli::manual::pages().context("make the manual pages")?;
+    match dir {
+        None => ui.print_stdout(&String::from_utf8_lossy(&pages[0].1))?,
+        Some(dir) => {
+            std::fs::create_dir_all(dir).with_context(|| format!("make the directory {}", dir.display()))?;
+            for (name, page) in pages {
+                let path = dir.join(name);
+                std::fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,186 @@
+//! Model: the fields of `slim.report.json`. docs/formats.md, "Report", is the same list in prose.
+//!
+//! Reading is lenient: unknown fields are skipped, missing ones take their empty value, so that a report of
+//! another minor version still reads. Writing is strict: same input, same bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::ExitRecord;
+
+mod answers;
+mod files;
+
+pub use answers::{
+    Answer, Body, Compared, Difference, Holdout, Miss, Probe, Round, Trace, TraceUse, Verify,
+};
+pub use files::{
+    AppRoot, Call, Script, Change, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Reason, Removed, RemovedPath, Surface, Walker,
+};
+
+/// What this program writes into [`Report::schema`]: a name and a major version.
+pub const SCHEMA: &str = "slim.report/1";
+
+/// A whole report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// What wrote it.
+    pub tool: Tool,
+    /// The one line that matters.
+    pub verdict: Verdict,
+    /// The image that was made smaller.
+    pub source: Image,
+    /// The image that was made; `None` when none was.
+    pub result: Option<Image>,
+    /// Programs that an attacker would look for, before and after. `None` when nothing was decided.
+    pub surface: Option<Surface>,
+    /// `--keep`: `touched`, `app` or `package`; empty when nothing was decided.
+    pub level: String,
+    /// The application's directories: how much of the user's own stays. In path order.
+    pub app: Vec<AppRoot>,
+    /// Every kept path, in path order.
+    pub kept: Vec<Kept>,
+    /// The reasons that [`Kept::reasons`] point at, in the order of their first use.
+    pub reasons: Vec<Reason>,
+    /// What went.
+    pub removed: Removed,
+    /// Bytes of the files that processes really opened or executed, each inode once: no image can be smaller that
+    /// does the same. `None` when nothing was decided.
+    pub floor_bytes: Option<u64>,
+    /// Paths that were touched and left out on purpose.
+    pub left_out: Vec<LeftOut>,
+    /// Shell scripts, cron tables and the like that matter, and what they call. In path order.
+    pub scripts: Vec<Script>,
+    /// Processes that walked over whole directories.
+    pub walkers: Vec<Walker>,
+    /// One entry for each request that was made, in order.
+    pub probes: Vec<Probe>,
+    /// The comparison of the two images; `None` when there was none.
+    pub verify: Option<Verify>,
+    /// One entry for each slim image that was made and looked at, the last is the result.
+    pub rounds: Vec<Round>,
+    /// What was kept out of the recording; `None` without `--holdout`.
+    pub holdout: Option<Holdout>,
+    /// The recording; `None` when it never began.
+    pub trace: Option<Trace>,
+    /// Trace files that went into it.
+    pub traces: Vec<TraceUse>,
+    /// How the new image's config differs.
+    pub config: Config,
+    /// How the image ran.
+    pub target: Target,
+    /// Where the time went.
+    pub phases: Vec<Phase>,
+    /// Things the user should know and may act on.
+    pub warnings: Vec<String>,
+    /// How the program ended.
+    pub exit: ExitRecord,
+}
+
+/// What wrote a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tool {
+    /// `slim`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The outcome in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictKind {
+    /// The slim image answered as the original did.
+    Verified,
+    /// Nobody compared.
+    #[default]
+    Unverified,
+    /// The slim image answers differently, or the build did not get that far.
+    Failed,
+    /// The original itself answers differently from run to run.
+    Flaky,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Verdict {
+    /// In a word.
+    pub kind: VerdictKind,
+    /// In a line, with what was counted.
+    pub line: String,
+}
+
+/// An image in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Image {
+    /// The reference it is known by; empty when it has none.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// All references that it was given, `ref` first.
+    pub tags: Vec<String>,
+    /// Archive that it was written to. `None` without `-o`.
+    pub archive: Option<String>,
+    /// Image ID (`sha256:...` of its config).
+    pub digest: String,
+    /// Uncompressed size in bytes as the engine counts it: the sum of its layers.
+    pub size_bytes: u64,
+    /// Bytes of its files in the merged view, each inode once.
+    pub content_bytes: u64,
+    /// What a registry transfers. `None` when nobody compressed it.
+    pub compressed_bytes: Option<u64>,
+    /// Everything in the merged view that is not a directory.
+    pub files: u64,
+    /// Layers.
+    pub layers: u64,
+}
+
+/// How the config differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Changed fields, in the order of their names. rootfs, history and created always change and are not here.
+    pub changed: Vec<ConfigChange>,
+}
+
+/// One changed field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigChange {
+    /// `Cmd`, `Labels.maintainer`, `Env.PATH`.
+    pub field: String,
+    /// JSON of the value before; for an environment variable only `set`. `None` when there was none.
+    pub from: Option<String>,
+    /// The same after.
+    pub to: Option<String>,
+}
+
+/// How the image ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Target {
+    /// Command line, arguments that look secret masked.
+    pub argv: Vec<String>,
+    /// USER as written; empty for root by default.
+    pub user: String,
+    /// Working directory.
+    pub workdir: String,
+    /// Names of its environment variables, sorted.
+    pub env_names: Vec<String>,
+}
+
+/// Time that a stage took.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Phase {
+    /// Its name.
+    pub name: String,
+    /// Wall clock, to the millisecond.
+    pub seconds: f64,
+    /// Bytes it moved. `None` when it moves none.
+    pub bytes: Option<u64>,
+}

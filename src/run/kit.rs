@@ -1,0 +1,234 @@
+//! Kit: what a recording brings into the target's container, and how the container is created for it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use tar::{EntryType, Header};
+
+use crate::engine::options::mounts;
+use crate::engine::{ContainerSpec, Engine, RunOptions};
+use crate::image::ImageConfig;
+use crate::sensor::control::{PROGRAM_FILE, Pid1, SENSOR_DIR, START_FILE, SensorMode, Start, TRACE_FILE};
+
+/// Capabilities that the sensor needs beyond an engine's defaults.
+const SENSOR_CAPS: &[&str] = &["SYS_ADMIN", "SYS_PTRACE"];
+
+/// Capabilities that the sensor needs and that engines give by default.
+const DEFAULT_CAPS: &[&str] = &["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"];
+
+/// This executable, which is the sensor and the pack agent as well.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// A tar of the sensor's files, for the volume at [`SENSOR_DIR`]: the program, what to start, and an empty trace
+/// in the place of the one that an earlier run left.
+///
+/// # Errors
+/// When the program cannot be read.
+pub fn archive(program: impl AsRef<Path>, start: &Start) -> Result<Bytes> {
+    let start = serde_json::to_vec(start)?;
+    let mut tar = Vec::new();
+    add_program(&mut tar, program.as_ref())?;
+    begin(&mut tar, START_FILE, 0o600, start.len() as u64)?;
+    tar.extend_from_slice(&start);
+    pad(&mut tar);
+    begin(&mut tar, TRACE_FILE, 0o600, 0)?;
+    tar.resize(tar.len() + 1024, 0);
+    Ok(tar.into())
+}
+
+fn add_program(tar: &mut Vec<u8>, program: &Path) -> Result<()> {
+    let mut program = File::open(program).context("read this executable")?;
+    let size = program.metadata().context("read this executable")?.len();
+    // With room for what else there is, so that the whole is not copied once more.
+    tar.reserve(size as usize + (16 << 10));
+    begin(tar, PROGRAM_FILE, 0o755, size)?;
+    program.read_to_end(tar).context("read this executable")?;
+    pad(tar);
+    Ok(())
+}
+
+fn begin(tar: &mut Vec<u8>, name: &str, mode: u32, size: u64) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    Ok(())
+}
+
+fn pad(tar: &mut Vec<u8>) {
+    tar.resize(tar.len().next_multiple_of(512), 0);
+}
+
+/// Puts this executable into a volume, through a container that never starts.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn install(engine: &dyn Engine, image: &str, volume: &str) -> Result<()> {
+    let options = RunOptions {
+        entrypoint: Some(vec![format!("{SENSOR_DIR}/{PROGRAM_FILE}")]),
+        ..RunOptions::default()
+    };
+    let spec = ContainerSpec::with_program("kit", image, volume, options);
+    let container = engine.create(&spec).await.context("create a container to put our executable in")?;
+    let mut tar = Vec::new();
+    add_program(&mut tar, Path::new(THIS_PROGRAM))?;
+    tar.resize(tar.len() + 1024, 0);
+    container.put(SENSOR_DIR, tar.into()).await.context("put our executable in place")?;
+    container.remove().await
+}
+
+/// The sensor's start document and the options of the container that it runs in.
+///
+/// # Errors
+/// When there is nothing to run.
+pub fn prepare(
+    config: &ImageConfig,
+    options: &RunOptions,
+    (sensor, pid1): (SensorMode, Pid1),
+    nonce: &str,
+) -> Result<(Start, RunOptions)> {
+    let (cap_add, cap_drop, drop_caps) = capabilities(options);
+    let start = Start {
+        nonce: nonce.to_owned(),
+        argv: super::argv_of(config, options)?,
+        user: options.user.clone().unwrap_or_else(|| config.user().to_owned()),
+        groups: options.group_add.clone(),
+        home_is_set: super::env_of(config, options).iter().any(|line| line.starts_with("HOME=")),
+        drop_caps,
+        narrow_seccomp: !has_own_profile(options) && !adds(options, "SYS_ADMIN"),
+        sensor,
+        content_mounts: content_mounts(config, options),
+        pid1,
+    };
+    let options = RunOptions {
+        user: Some("0:0".into()),
+        group_add: Vec::new(),
+        entrypoint: Some(vec![format!("{SENSOR_DIR}/{PROGRAM_FILE}"), "sensor".into()]),
+        cmd: Some(Vec::new()),
+        cap_add,
+        cap_drop,
+        ..options.clone()
+    };
+    Ok((start, options))
+}
+
+/// Whether another seccomp profile than the engine's own applies; the last one that is given does.
+fn has_own_profile(options: &RunOptions) -> bool {
+    let profiles = options.security_opt.iter().filter_map(|option| option.split_once(['=', ':']));
+    let mut profiles = profiles.filter(|(name, _)| *name == "seccomp");
+    profiles.next_back().is_some_and(|(_, profile)| profile != "builtin")
+}
+
+/// Mounts that carry the image's content: its VOLUMEs, and volumes of the run that the engine fills.
+fn content_mounts(config: &ImageConfig, options: &RunOptions) -> Vec<String> {
+    let mut places = config.volumes();
+    places.extend(mounts::all(options).into_iter().filter(|mount| mount.copies).map(|mount| mount.target));
+    places.sort();
+    places.dedup();
+    places
+}
+
+fn bare(cap: &str) -> String {
+    let upper = cap.to_ascii_uppercase();
+    upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
+}
+
+fn adds(options: &RunOptions, cap: &str) -> bool {
+    options.cap_add.iter().map(|c| bare(c)).any(|c| c == cap || c == "ALL")
+}
+
+/// What the container is created with (add, drop), and what the sensor then takes from the target, so that
+/// the target ends up with exactly what the user's flags mean.
+fn capabilities(options: &RunOptions) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let dropped: Vec<String> = options.cap_drop.iter().map(|cap| bare(cap)).collect();
+    let drops_all = dropped.iter().any(|cap| cap == "ALL");
+    let mut add = options.cap_add.clone();
+    add.extend(SENSOR_CAPS.iter().chain(DEFAULT_CAPS).map(|cap| (*cap).to_owned()));
+    let mut taken: Vec<&str> = SENSOR_CAPS.to_vec();
+    if drops_all {
+        taken.extend(DEFAULT_CAPS);
+    }
+    let mut taken: Vec<String> = taken.into_iter().map(str::to_owned).collect();
+    taken.extend(dropped.into_iter().filter(|cap| cap != "ALL"));
+    taken.retain(|cap| !adds(options, cap));
+    taken.sort();
+    taken.dedup();
+    let cap_drop = if drops_all { vec!["ALL".into()] } else { Vec::new() };
+    (add, cap_drop, taken.into_iter().map(|cap| format!("CAP_{cap}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_keeps_exactly_the_capabilities_that_the_flags_mean() {
+        let taken = |add: &[&str], drop: &[&str]| {
+            let list = |caps: &[&str]| caps.iter().map(|c| (*c).to_owned()).collect();
+            let options = RunOptions { cap_add: list(add), cap_drop: list(drop), ..RunOptions::default() };
+            let (_, cap_drop, taken) = capabilities(&options);
+            (cap_drop.join(","), taken.join(","))
+        };
+        assert_eq!(taken(&[], &[]), (String::new(), "CAP_SYS_ADMIN,CAP_SYS_PTRACE".into()));
+        assert_eq!(taken(&["sys_admin"], &["CAP_CHOWN"]), (String::new(), "CAP_CHOWN,CAP_SYS_PTRACE".into()));
+        let (drop, gone) = taken(&["SETUID"], &["all"]);
+        assert_eq!(drop, "ALL");
+        assert!(gone.contains("CAP_SETGID") && !gone.contains("CAP_SETUID"));
+    }
+
+    #[test]
+    fn the_filter_is_narrowed_unless_a_profile_of_ones_own_is_given() {
+        let config = ImageConfig::parse(br#"{"config":{"Cmd":["x"]}}"#).unwrap();
+        let narrowed = |opts: &[&str]| {
+            let security_opt = opts.iter().map(|opt| (*opt).to_owned()).collect();
+            let options = RunOptions { security_opt, ..RunOptions::default() };
+            prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), "n").unwrap().0.narrow_seccomp
+        };
+        assert!(narrowed(&[]) && narrowed(&["no-new-privileges"]) && narrowed(&["seccomp=builtin"]));
+        assert!(!narrowed(&["seccomp=unconfined"]) && !narrowed(&["seccomp={}"]));
+        assert!(narrowed(&["seccomp={}", "seccomp=builtin"]), "the last one counts");
+    }
+
+    #[test]
+    fn volumes_that_the_engine_fills_from_the_image_are_watched() {
+        let config = ImageConfig::parse(br#"{"config":{"Cmd":["x"],"Volumes":{"/v":{}}}}"#).unwrap();
+        let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let options = RunOptions {
+            volumes: list(&["/b", "name:/c", "/host:/d", "name:/e:nocopy"]),
+            mounts: list(&["type=volume,dst=/a"]),
+            tmpfs: list(&["/t"]),
+            ..RunOptions::default()
+        };
+        let (start, _) = prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), "n").unwrap();
+        assert_eq!(start.content_mounts, ["/a", "/b", "/c", "/v"]);
+    }
+
+    #[test]
+    fn the_kit_is_a_tar_with_program_and_start_document() {
+        let start = Start {
+            nonce: "n".into(),
+            argv: vec!["/x".into()],
+            user: String::new(),
+            groups: Vec::new(),
+            home_is_set: false,
+            drop_caps: Vec::new(),
+            narrow_seccomp: true,
+            sensor: SensorMode::Auto,
+            content_mounts: Vec::new(),
+            pid1: Pid1::Auto,
+        };
+        let bytes = archive(THIS_PROGRAM, &start).unwrap();
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
+        assert_eq!(names, [PROGRAM_FILE, START_FILE, TRACE_FILE].map(std::path::PathBuf::from));
+    }
+}

@@ -1,0 +1,106 @@
+//! Secrets: values that must not come out anywhere, put in everywhere.
+
+use crate::support::{Build, Done, Image, Source};
+
+/// In every secret of these tests.
+const CANARY: &str = "kanarienvogel";
+
+/// Everything that a build wrote, by name.
+fn written(done: &Done) -> Vec<(String, String)> {
+    let mut all = vec![("stdout".to_owned(), done.stdout.clone()), ("stderr".to_owned(), done.stderr.clone())];
+    for entry in walk(&done.work()) {
+        let bytes = std::fs::read(&entry).unwrap();
+        all.push((entry.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    all
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[track_caller]
+fn keeps_quiet(done: Done) {
+    let all = written(&done);
+    assert!(all.len() >= 3, "nothing was written");
+    for (name, text) in all {
+        assert!(!text.contains(CANARY), "a secret is in {name}:\n{text}");
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn no_secret_of_a_run_is_written_anywhere() {
+    let secret = |name: &str| format!("{CANARY}-{name}");
+    let image = Image::new("quiet");
+    let crashing = Source::default()
+        .cmd(&["say", "3", &format!("password={CANARY}")])
+        .set("ExposedPorts", serde_json::json!({"8080/tcp": {}}))
+        .load("talks");
+    let header = format!("Authorization: Bearer {}", secret("header"));
+    let variable = format!("API_TOKEN={}", secret("typed"));
+    let basic = [
+        "--http-probe", "--http-probe-cmd", "/env", "-e", &variable, "-e", "PASSWORD", "-e", "SUBJECT_SAYS",
+        "--http-probe-header", &header, "--http-probe-header", "X-Api-Key: env:KEY", "--registry-account", "someone",
+        "--registry-secret-stdin", "--show-clogs", "--report-bodies", "--report-full", "--copy-meta-artifacts", "copies",
+    ];
+    for (image, more, code) in [
+        (&image, &["--progress", "plain"][..], 0),
+        (&image, &["--json"], 0),
+        (&image, &["--http-probe-cmd", "/none"], 3),
+        (&image, &["--exclude-pattern", "/www/about.html"], 5),
+        (&crashing, &["--progress", "plain"], 3),
+    ] {
+        let build = Build::of(image).args(&basic).args(more);
+        let build = build.env("PASSWORD", &secret("inherited")).env("KEY", &secret("key"));
+        // The program prints and serves this variable; it is known to be secret from another one.
+        let build = build.env("SUBJECT_SAYS", &secret("key")).stdin(&format!("{}\n", secret("registry")));
+        let done = build.run().ended(code);
+        if code == 0 {
+            let report = std::fs::read_to_string(done.work().join("slim.report.json")).unwrap();
+            assert!(report.contains("API_TOKEN") && report.contains("PASSWORD"), "names of variables may be told");
+        }
+        keeps_quiet(done);
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn secrets_that_only_the_image_knows_are_masked_too() {
+    let value = format!("{CANARY}-image");
+    let env = serde_json::json!(["PATH=/bin", format!("API_TOKEN={value}"), format!("SUBJECT_SAYS={value}")]);
+    let image = Source::default().set("Env", env).load("own");
+    let words = ["--http-probe", "--http-probe-cmd", "/env", "--show-clogs", "--report-bodies", "--copy-meta-artifacts", "copies"];
+    for (more, code) in [
+        (&["--progress", "plain"][..], 0),
+        (&["--json"], 0),
+        (&["--http-probe-cmd", "/none"], 3),
+        (&["--exclude-pattern", "/www/about.html"], 5),
+    ] {
+        let done = Build::of(&image).args(&words).args(more).run().ended(code);
+        let shown = done.stdout.contains("says ***") || done.stderr.contains("says ***");
+        assert!(shown, "the log was to be shown:\n{}\n{}", done.stdout, done.stderr);
+        keeps_quiet(done);
+    }
+    let done = Build::new(&["verify", &image.name, &image.name, "--http-probe", "--show-clogs", "--report", "r.json"]).run().ended(0);
+    assert!(done.stderr.contains("says ***"), "{}", done.stderr);
+    keeps_quiet(done);
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn a_secret_for_a_build_is_masked_where_the_build_fails() {
+    let value = format!("API_TOKEN={CANARY}-argument");
+    let dockerfile = "FROM slim-fixture/base\nARG API_TOKEN\nRUN echo \"it is $API_TOKEN\" >&2; exit 3\n";
+    let build = Build::new(&["build", "--dockerfile", "context", "--build-arg", &value, "--http-probe"]);
+    let done = build.file("context/Dockerfile", dockerfile).run().ended(1);
+    assert!(done.stderr.contains("build the Dockerfile") && done.stderr.contains("it is ***"), "{}", done.stderr);
+    for (name, text) in written(&done) {
+        assert!(!text.contains(CANARY), "a secret is in {name}:\n{text}");
+    }
+}

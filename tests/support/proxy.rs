@@ -1,0 +1,153 @@
+//! Proxy: a socket in front of the engine's. It passes bytes on as they are, remembers what was asked, and
+//! can be cut, refuse a request, or hold it back.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What happens to a request.
+#[derive(Clone, Copy)]
+pub enum Act {
+    /// The engine is gone as soon as it is sent.
+    Cut,
+    /// The engine never hears of it; the answer has this status and these words.
+    Refuse(u16, &'static str),
+    /// It waits until [`Proxy::release`].
+    Hold,
+}
+
+/// What is asked when something is to happen.
+type Trigger = Option<(Act, String)>;
+
+/// A proxy; it ends with the test's process.
+pub struct Proxy {
+    socket: PathBuf,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    asked: Vec<u8>,
+    trigger: Trigger,
+    cut: bool,
+    held: bool,
+    released: bool,
+    open: Vec<UnixStream>,
+}
+
+impl Proxy {
+    /// Listens in `dir`; with a trigger, something happens to requests with that text.
+    pub fn start(dir: &Path, trigger: Trigger) -> Self {
+        let host = std::env::var("DOCKER_HOST").expect("DOCKER_HOST is needed: tests/run sets it");
+        let upstream = host.strip_prefix("unix://").expect("DOCKER_HOST has to be a unix socket").to_owned();
+        let socket = dir.join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let shared = Arc::new(Mutex::new(Shared { trigger, ..Shared::default() }));
+        let passes = shared.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if passes.lock().unwrap().cut {
+                    continue;
+                }
+                let engine = UnixStream::connect(&upstream).unwrap();
+                let copies = [client.try_clone().unwrap(), engine.try_clone().unwrap()];
+                passes.lock().unwrap().open.extend(copies);
+                let (to, from) = (engine.try_clone().unwrap(), client.try_clone().unwrap());
+                let shared = passes.clone();
+                std::thread::spawn(move || pass(client, to, Some(shared)));
+                std::thread::spawn(move || pass(engine, from, None));
+            }
+        });
+        Self { socket, shared }
+    }
+
+    /// DOCKER_HOST for it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// Takes the engine away now.
+    pub fn cut(&self) {
+        cut(&mut self.shared.lock().unwrap());
+    }
+
+    /// Whether a request is held back.
+    pub fn holds(&self) -> bool {
+        self.shared.lock().unwrap().held
+    }
+
+    /// Lets it go on.
+    pub fn release(&self) {
+        self.shared.lock().unwrap().released = true;
+    }
+
+    /// The run that talks through it, from the names that it chose; `None` before it made something.
+    pub fn run(&self) -> Option<String> {
+        let shared = self.shared.lock().unwrap();
+        let text = String::from_utf8_lossy(&shared.asked);
+        text.split("slim-").skip(1).find_map(|rest| {
+            let run: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+            let named = rest[run.len()..].starts_with("-sensor") || rest[run.len()..].starts_with("-record");
+            (named && !run.is_empty()).then_some(run)
+        })
+    }
+}
+
+fn pass(mut from: UnixStream, mut to: UnixStream, asked: Option<Arc<Mutex<Shared>>>) {
+    let mut block = vec![0u8; 64 << 10];
+    while let Ok(n @ 1..) = from.read(&mut block) {
+        if let Some(shared) = &asked {
+            let act = remember(&mut shared.lock().unwrap(), &block[..n]);
+            match act {
+                Some(Act::Cut) => cut(&mut shared.lock().unwrap()),
+                Some(Act::Refuse(status, words)) => return refuse(from, to, status, words),
+                Some(Act::Hold) => hold(shared),
+                None => {}
+            }
+        }
+        if to.write_all(&block[..n]).is_err() {
+            break;
+        }
+    }
+    let _closed_already = to.shutdown(Shutdown::Write);
+}
+
+/// Heads of requests are in their first bytes; of the rest a little is enough.
+fn remember(shared: &mut Shared, bytes: &[u8]) -> Option<Act> {
+    let head = &bytes[..bytes.len().min(2048)];
+    shared.asked.extend_from_slice(head);
+    let text = String::from_utf8_lossy(head);
+    shared.trigger.as_ref().filter(|(_, trigger)| text.contains(trigger)).map(|(act, _)| *act)
+}
+
+/// Answers in the engine's place, and reads whatever else is sent, so that the answer is not lost with it.
+fn refuse(mut from: UnixStream, to: UnixStream, status: u16, words: &str) {
+    let body = format!("{{\"message\":\"{words}\"}}");
+    let head = format!("HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let _gone = from.write_all(format!("{head}{body}").as_bytes());
+    let _gone = from.shutdown(Shutdown::Write);
+    let mut rest = vec![0u8; 64 << 10];
+    while let Ok(1..) = from.read(&mut rest) {}
+    let _closed_already = to.shutdown(Shutdown::Both);
+}
+
+/// Waits for the release, half a minute at most.
+fn hold(shared: &Mutex<Shared>) {
+    shared.lock().unwrap().held = true;
+    for _ in 0..3000 {
+        if shared.lock().unwrap().released {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn cut(shared: &mut Shared) {
+    shared.cut = true;
+    for stream in shared.open.drain(..) {
+        let _closed_already = stream.shutdown(Shutdown::Both);
+    }
+}
