@@ -9,9 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use slim::engine::{Container, ContainerSpec, EmbeddedEngine, Engine, EngineError, RunOptions, embedded};
+use slim::engine::{Archive, Container, ContainerSpec, EmbeddedEngine, Engine, EngineError, RunOptions, embedded};
 use slim::progress::Void;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -257,7 +256,7 @@ async fn a_stop_is_a_signal_first_and_then_the_end() {
     engine.sweep().await.unwrap();
 }
 
-fn tar_of(name: &str, bytes: &[u8]) -> Bytes {
+fn tar_of(name: &str, bytes: &[u8]) -> Archive {
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
@@ -267,7 +266,7 @@ fn tar_of(name: &str, bytes: &[u8]) -> Bytes {
     header.set_mtime(0);
     header.set_cksum();
     tar.append_data(&mut header, name, bytes).unwrap();
-    tar.into_inner().unwrap().into()
+    Box::new(std::io::Cursor::new(tar.into_inner().unwrap()))
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use slim::engine::{
-    Attached, BuildSpec, ContainerSpec, Credentials, DockerEngine, Engine, EngineChoice, EngineError, ImageInfo, RunOptions,
+    Archive, Attached, BuildSpec, ContainerSpec, Credentials, DockerEngine, Engine, EngineChoice, EngineError, ImageInfo, RunOptions,
 };
 use slim::engine::relay::Relay;
 use slim::progress::Void;
@@ -53,6 +53,10 @@ fn left_of(run: &str) -> String {
     let volumes = docker(&["volume", "ls", "-q", "--filter", &label]);
     let images = docker(&["images", "-q", "--filter", &format!("reference={name}")]);
     [containers, volumes, images].concat()
+}
+
+fn sent(files: &[(&str, &[u8], u32)]) -> Archive {
+    Box::new(std::io::Cursor::new(tar_of(files)))
 }
 
 fn tar_of(files: &[(&str, &[u8], u32)]) -> Bytes {
@@ -170,7 +174,7 @@ async fn files_go_in_before_the_start_and_come_out_after_the_end() {
         ..shell("")
     };
     let container = engine.create(&spec).await.unwrap();
-    container.put("/.data", tar_of(&[("in", b"content", 0o751)])).await.unwrap();
+    container.put("/.data", sent(&[("in", b"content", 0o751)])).await.unwrap();
     assert_eq!(container.get_file("/.data/in").await.unwrap(), b"content");
     let attached = container.attach().await.unwrap();
     container.start().await.unwrap();
@@ -179,7 +183,7 @@ async fn files_go_in_before_the_start_and_come_out_after_the_end() {
     assert_eq!(container.get_file("/.data/out").await.unwrap(), b"content");
     let error = container.get_file("/.data/none").await.unwrap_err();
     assert!(matches!(error.downcast_ref(), Some(EngineError::NotFound(_))), "{error:#}");
-    let error = container.put("/etc", tar_of(&[("x", b"", 0o644)])).await.unwrap_err();
+    let error = container.put("/etc", sent(&[("x", b"", 0o644)])).await.unwrap_err();
     assert!(format!("{error:#}").contains("read-only"), "{error:#}");
     engine.sweep().await.unwrap();
     assert_eq!(left_of(engine.run_id()), "");
@@ -618,7 +622,7 @@ async fn a_relay_reaches_what_has_no_address() {
     let holder = ContainerSpec { volume: Some((volume.clone(), SENSOR_DIR.into())), ..shell("") };
     let program = std::fs::read(env!("CARGO_BIN_EXE_slim")).unwrap();
     let holder = engine.create(&holder).await.unwrap();
-    holder.put(SENSOR_DIR, tar_of(&[(PROGRAM_FILE, &program, 0o755)])).await.unwrap();
+    holder.put(SENSOR_DIR, sent(&[(PROGRAM_FILE, &program, 0o755)])).await.unwrap();
     let relay = Relay::start(&engine, BASE, &volume, &[], target.as_ref()).await.unwrap();
     for word in ["one", "two"] {
         let mut stream = relay.dial("127.0.0.1:7000".parse().unwrap()).await.unwrap();

@@ -251,9 +251,8 @@ pub async fn prepare(
     let nonce = random_hex()?;
     let (start, options) = kit::prepare(&subject.config, what.options, (what.sensor, session.plan.pid1), &nonce)?;
     let spec = ContainerSpec::with_program(what.purpose, what.image, volume, options);
-    let packed = tokio::task::spawn_blocking(move || kit::archive(kit::THIS_PROGRAM, &start));
     let container = session.engine.create(&spec).await.context("create the container to record")?;
-    let archive = packed.await.context("pack the sensor")??;
+    let archive = kit::archive(kit::THIS_PROGRAM, &start)?;
     container.put(SENSOR_DIR, archive).await.context("put the sensor in place")?;
     Ok((container, nonce))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::image::{Entry, ImagePath};
@@ -267,13 +267,16 @@ pub struct BuildSpec {
     pub network: Option<String>,
 }
 
+/// A tar archive on its way into a container.
+pub type Archive = Box<dyn AsyncRead + Send + Unpin>;
+
 /// One container.
 #[async_trait]
 pub trait Container: Send + Sync {
     /// The engine's ID of it.
     fn id(&self) -> &str;
-    /// Unpacks a tar archive at a directory in it. Works before start too.
-    async fn put(&self, dir: &str, archive: Bytes) -> Result<()>;
+    /// Unpacks a tar archive at a directory in it, while it is read. Works before start too.
+    async fn put(&self, dir: &str, archive: Archive) -> Result<()>;
     /// Reads one file from it, whole. Works before start and after the end too.
     async fn get_file(&self, path: &str) -> Result<Vec<u8>>;
     /// Attaches to its streams; call before `start`.

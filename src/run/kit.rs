@@ -1,15 +1,15 @@
 //! Kit: what a recording brings into the target's container, and how the container is created for it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use tar::{EntryType, Header};
+use tokio::io::AsyncReadExt;
 
 use crate::engine::options::mounts;
-use crate::engine::{ContainerSpec, Engine, RunOptions};
+use crate::engine::{Archive, ContainerSpec, Engine, RunOptions};
 use crate::image::ImageConfig;
 use crate::sensor::control::{PROGRAM_FILE, Pid1, SENSOR_DIR, START_FILE, SensorMode, Start, TRACE_FILE};
 
@@ -19,6 +19,9 @@ const SENSOR_CAPS: &[&str] = &["SYS_ADMIN", "SYS_PTRACE"];
 /// Capabilities that the sensor needs and that engines give by default.
 const DEFAULT_CAPS: &[&str] = &["CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"];
 
+/// Entries of a tar begin at multiples of this, see tar(5).
+const BLOCK: usize = 512;
+
 /// This executable, which is the sensor and the pack agent as well.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -27,27 +30,27 @@ pub const THIS_PROGRAM: &str = "/proc/self/exe";
 ///
 /// # Errors
 /// When the program cannot be read.
-pub fn archive(program: impl AsRef<Path>, start: &Start) -> Result<Bytes> {
+pub fn archive(program: impl AsRef<Path>, start: &Start) -> Result<Archive> {
     let start = serde_json::to_vec(start)?;
-    let mut tar = Vec::new();
-    add_program(&mut tar, program.as_ref())?;
-    begin(&mut tar, START_FILE, 0o600, start.len() as u64)?;
-    tar.extend_from_slice(&start);
-    pad(&mut tar);
-    begin(&mut tar, TRACE_FILE, 0o600, 0)?;
-    tar.resize(tar.len() + 1024, 0);
-    Ok(tar.into())
+    let mut rest = Vec::new();
+    begin(&mut rest, START_FILE, 0o600, start.len() as u64)?;
+    rest.extend_from_slice(&start);
+    pad(&mut rest);
+    begin(&mut rest, TRACE_FILE, 0o600, 0)?;
+    with_program(program.as_ref(), rest)
 }
 
-fn add_program(tar: &mut Vec<u8>, program: &Path) -> Result<()> {
-    let mut program = File::open(program).context("read this executable")?;
+/// An archive of the program and other entries. The program is large: it is never held whole.
+fn with_program(program: &Path, mut rest: Vec<u8>) -> Result<Archive> {
+    let program = File::open(program).context("read this executable")?;
     let size = program.metadata().context("read this executable")?.len();
-    // With room for what else there is, so that the whole is not copied once more.
-    tar.reserve(size as usize + (16 << 10));
-    begin(tar, PROGRAM_FILE, 0o755, size)?;
-    program.read_to_end(tar).context("read this executable")?;
-    pad(tar);
-    Ok(())
+    let mut head = Vec::new();
+    begin(&mut head, PROGRAM_FILE, 0o755, size)?;
+    let padding = size.next_multiple_of(BLOCK as u64) - size;
+    rest.splice(0..0, std::iter::repeat_n(0, padding as usize));
+    rest.resize(rest.len() + 2 * BLOCK, 0);
+    let program = tokio::fs::File::from_std(program).take(size);
+    Ok(Box::new(Cursor::new(head).chain(program).chain(Cursor::new(rest))))
 }
 
 fn begin(tar: &mut Vec<u8>, name: &str, mode: u32, size: u64) -> Result<()> {
@@ -65,7 +68,7 @@ fn begin(tar: &mut Vec<u8>, name: &str, mode: u32, size: u64) -> Result<()> {
 }
 
 fn pad(tar: &mut Vec<u8>) {
-    tar.resize(tar.len().next_multiple_of(512), 0);
+    tar.resize(tar.len().next_multiple_of(BLOCK), 0);
 }
 
 /// Puts this executable into a volume, through a container that never starts.
@@ -79,10 +82,8 @@ pub async fn install(engine: &dyn Engine, image: &str, volume: &str) -> Result<(
     };
     let spec = ContainerSpec::with_program("kit", image, volume, options);
     let container = engine.create(&spec).await.context("create a container to put our executable in")?;
-    let mut tar = Vec::new();
-    add_program(&mut tar, Path::new(THIS_PROGRAM))?;
-    tar.resize(tar.len() + 1024, 0);
-    container.put(SENSOR_DIR, tar.into()).await.context("put our executable in place")?;
+    let tar = with_program(Path::new(THIS_PROGRAM), Vec::new())?;
+    container.put(SENSOR_DIR, tar).await.context("put our executable in place")?;
     container.remove().await
 }
 
@@ -212,8 +213,8 @@ mod tests {
         assert_eq!(start.content_mounts, ["/a", "/b", "/c", "/v"]);
     }
 
-    #[test]
-    fn the_kit_is_a_tar_with_program_and_start_document() {
+    #[tokio::test]
+    async fn the_kit_is_a_tar_with_program_and_start_document() {
         let start = Start {
             nonce: "n".into(),
             argv: vec!["/x".into()],
@@ -226,7 +227,8 @@ mod tests {
             content_mounts: Vec::new(),
             pid1: Pid1::Auto,
         };
-        let bytes = archive(THIS_PROGRAM, &start).unwrap();
+        let mut bytes = Vec::new();
+        archive(THIS_PROGRAM, &start).unwrap().read_to_end(&mut bytes).await.unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
         assert_eq!(names, [PROGRAM_FILE, START_FILE, TRACE_FILE].map(std::path::PathBuf::from));

@@ -13,18 +13,21 @@ use bollard::query_parameters::{
     AttachContainerOptions, DownloadFromContainerOptions, EventsOptions, KillContainerOptions, StopContainerOptions,
     UploadToContainerOptions, WaitContainerOptions,
 };
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
+use tokio_util::io::ReaderStream;
 
 use super::ledger::Made;
 use super::{Core, failed, is_not_found, streams};
 use crate::engine::error::EngineError;
-use crate::engine::{Attached, Container, ContainerState, ExecResult, Health};
+use crate::engine::{Archive, Attached, Container, ContainerState, ExecResult, Health};
 
 /// Looks at a container that podman is cleaning up, and the pause between them.
 const STOPPED_TRIES: u32 = 600;
 const STOPPED_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is sent at a time.
+const PIECE: usize = 64 << 10;
 
 /// A container of ours.
 pub(super) struct DockerContainer {
@@ -136,9 +139,9 @@ impl Container for DockerContainer {
         &self.id
     }
 
-    async fn put(&self, dir: &str, archive: Bytes) -> Result<()> {
+    async fn put(&self, dir: &str, archive: Archive) -> Result<()> {
         let options = UploadToContainerOptions { path: dir.to_owned(), ..UploadToContainerOptions::default() };
-        let body = bollard::body_full(archive);
+        let body = bollard::body_try_stream(ReaderStream::with_capacity(archive, PIECE));
         let put = self.core.slow.upload_to_container(&self.id, Some(options), body).await;
         put.map_err(failed(format!("put files into {}:{dir}", self.name)))
     }

@@ -1,6 +1,5 @@
 //! Container: one run of an image in the embedded engine, from create to remove, through its shim.
 
-use std::io::{Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, select};
+use tokio::io::AsyncSeekExt;
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio_util::io::ReaderStream;
@@ -20,7 +19,7 @@ use tokio_util::io::ReaderStream;
 use super::plan::{Answer, Call, IdMaps, Network, PLAN_FILE, Plan, ROLE};
 use super::wire::{self, Wire};
 use crate::engine::sockets;
-use crate::engine::{Attached, Container, ContainerState, EngineError, ExecResult, Output};
+use crate::engine::{Archive, Attached, Container, ContainerState, EngineError, ExecResult, Output};
 use crate::progress::Monitor;
 use crate::sys::socket;
 
@@ -160,14 +159,14 @@ impl Container for EmbeddedContainer {
         &self.held.name
     }
 
-    async fn put(&self, dir: &str, archive: Bytes) -> Result<()> {
-        let write = move || {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(&archive)?;
-            file.seek(SeekFrom::Start(0))?;
-            std::io::Result::Ok(file)
+    async fn put(&self, dir: &str, mut archive: Archive) -> Result<()> {
+        let write = async {
+            let mut file = tokio::fs::File::from_std(tempfile::tempfile()?);
+            tokio::io::copy(&mut archive, &mut file).await?;
+            file.rewind().await?;
+            std::io::Result::Ok(file.into_std().await)
         };
-        let file = tokio::task::spawn_blocking(write).await?.context("write an archive down")?;
+        let file = write.await.context("write an archive down")?;
         let put = self.held.wire.ask(Call::Put { dir: dir.to_owned() }, &[file.into()]).await;
         put.map(|_| ()).with_context(|| format!("put files into {}:{dir}", self.held.name))
     }
