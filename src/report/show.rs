@@ -81,10 +81,28 @@ pub fn cut(text: &str, width: usize) -> String {
     out
 }
 
+/// A printable text on as many lines as it takes; what the first begins with, and the others.
+fn wrap(text: &str, width: usize, (first, others): (&str, &str)) -> Vec<String> {
+    let (mut lines, mut line, mut empty) = (Vec::new(), first.to_owned(), true);
+    for word in text.split(' ') {
+        if !empty && line.width() + 1 + word.width() > width {
+            lines.push(std::mem::replace(&mut line, others.to_owned()));
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines
+}
+
 /// The report as a screen of text, each line ended by a newline. `file` is where the report is, for the hints.
 pub fn show(report: &Report, style: Style, file: Option<&str>) -> String {
     let mut lines = Lines { style, lines: Vec::new() };
-    lines.painted(verdict_paint(report.verdict.kind), &report.verdict.line);
+    lines.verdict(report);
     lines.differences(report);
     lines.sizes(report);
     if let Some(surface) = &report.surface {
@@ -186,6 +204,13 @@ impl Lines {
         self.lines.push(self.style.paint(paint, &line));
     }
 
+    /// Whole, however long it is: it is what the rest is for.
+    fn verdict(&mut self, report: &Report) {
+        let paint = verdict_paint(report.verdict.kind);
+        let lines = wrap(&printable(report.verdict.line.as_bytes()), self.style.width, ("", "  "));
+        self.lines.extend(lines.iter().map(|line| self.style.paint(paint, line)));
+    }
+
     /// `  label     text`, the label faint.
     fn labelled(&mut self, label: &str, text: &str) {
         let line = self.style.line(&format!("  {label:<9} {text}"));
@@ -233,15 +258,7 @@ impl Lines {
 
     /// A text on as many lines as it takes.
     fn wrapped(&mut self, text: &str) {
-        let mut line = String::from(" ");
-        for word in text.split(' ') {
-            if line.trim() != "" && line.width() + 1 + word.width() > self.style.width {
-                self.lines.push(std::mem::replace(&mut line, String::from("   ")));
-            }
-            line.push(' ');
-            line.push_str(word);
-        }
-        self.lines.push(line);
+        self.lines.extend(wrap(text, self.style.width, ("  ", "    ")));
     }
 
     fn sizes(&mut self, report: &Report) {

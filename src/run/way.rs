@@ -114,8 +114,9 @@ impl<'a> Way<'a> {
             return Ok(None);
         }
         let mut connected = connect(self.ip(), port).await;
-        if connected.is_err() && near.accepts(self.ip(), port) {
-            // It may have begun to listen just now.
+        // Asked once: the target may begin to listen at any moment, and only a refusal after that is somebody else's.
+        let listens = connected.is_err() && near.accepts(self.ip(), port);
+        if listens {
             connected = connect(self.ip(), port).await;
         }
         match connected {
@@ -124,7 +125,7 @@ impl<'a> Way<'a> {
                 Ok(Some(Box::new(stream)))
             }
             Ok(_) => Ok(None),
-            Err(error) if is_unreachable(&error) || near.accepts(self.ip(), port) => Ok(None),
+            Err(error) if is_unreachable(&error) || listens => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -91,6 +91,8 @@ pub(super) fn summary(report: &Report, file: Option<&str>) -> Value {
         "surface": report.surface,
         "kept": {"files": report.kept_files(), "bytes": report.kept_bytes()},
         "removed": {"files": report.removed.files, "bytes": report.removed.bytes},
+        "floor_bytes": report.floor_bytes,
+        "holdout": report.holdout,
         "verify": report.verify.as_ref().map(|verify| json!({"compared": verify.compared, "differences": verify.differences})),
         "warnings": report.warnings,
         "report": file,
