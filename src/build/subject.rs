@@ -16,6 +16,7 @@ use crate::plan::{Pull, Source};
 use crate::probe::{ProbePlan, Readiness};
 use crate::report::{Builder, model};
 use crate::run;
+use crate::store::manifest::Platform;
 
 /// The image, and what follows from its config and the plan.
 pub struct Subject {
@@ -63,6 +64,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
             info_of_engine.arch
         ));
     }
+    other_than_asked(plan.run.platform.as_deref(), &reference, &info)?;
     let raw = session.engine.image_config(&info.id).await.context("read the image's config")?;
     let config = ImageConfig::parse(&raw)?;
     let env = run::env_of(&config, &plan.run);
@@ -105,6 +107,17 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
     let volumes = config.volumes();
     let mount_points = mount_points(&volumes, &plan.run);
     Ok(Subject { reference, info, config, config_digest, argv, volumes, mount_points, probes, uses })
+}
+
+/// `--platform` picks from what has several: an image that the engine has is for one.
+fn other_than_asked(asked: Option<&str>, reference: &Reference, info: &ImageInfo) -> Result<()> {
+    let Some(asked) = asked.map(Platform::parse).transpose().context(Exit::Usage)? else { return Ok(()) };
+    if asked.os == info.os && asked.architecture == info.arch {
+        return Ok(());
+    }
+    let (name, has) = (reference.familiar(), format!("{}/{}", info.os, info.arch));
+    let what = format!("{name} is for {has}, not for {asked} as --platform says");
+    Err(anyhow!(what)).context(Hint::new("drop --platform, or give --pull=always to fetch the other one"))
 }
 
 /// `sha256:` and the hex.

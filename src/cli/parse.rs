@@ -215,5 +215,7 @@ fn explain(error: clap::Error) -> Stop {
 fn command_of(rendered: &str) -> String {
     let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: ")).unwrap_or("slim");
     let is_name = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase());
-    usage.split(' ').take_while(is_name).collect::<Vec<_>>().join(" ")
+    // Whatever the executable is called here.
+    let commands = usage.split(' ').skip(1).take_while(is_name);
+    std::iter::once("slim").chain(commands).collect::<Vec<_>>().join(" ")
 }

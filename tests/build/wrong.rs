@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::support::{Act, Build, Done, Image, Source, has_image};
 
 /// How every error about the command line begins.
@@ -37,6 +39,22 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
         assert!(lines.len() <= 2 && lines.len() == done.stderr.lines().count(), "{words:?}: {}", done.stderr);
         assert!(hint.is_empty() || lines.get(1) == Some(&hint), "{words:?}: {}", done.stderr);
         assert_eq!(done.stdout, "");
+    }
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn an_image_of_another_architecture_is_said_to_be_one() {
+    let here = Image::new("here");
+    let there = Source { document: json!({"architecture": "s390x"}), ..Source::default() }.load("there");
+    for (image, words, says) in [
+        (&here, &["--platform", "linux/s390x"][..], " is for linux/amd64, not for linux/s390x as --platform says"),
+        (&there, &[], " is for linux/s390x, the engine runs linux/amd64: an image has to run to be recorded"),
+    ] {
+        let says = says.replace("amd64", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+        let done = Build::of(image).args(&["--http-probe"]).args(words).run().ended(1);
+        assert_eq!(errors(&done)[0], format!("slim: {}{says}", image.name));
+        assert!(done.stderr.lines().count() <= 2, "{}", done.stderr);
     }
 }
 
