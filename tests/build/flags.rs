@@ -31,6 +31,19 @@ fn repeated_runs_are_put_together() {
     assert_eq!(trace["runs"], 3);
     let new = trace["new_paths_per_run"].as_array().unwrap();
     assert!(new.len() == 3 && new[0].as_u64() > Some(2) && new[1..] == [0, 0], "{new:?}");
+    assert!(done.stderr.contains("the last recording run found nothing new"), "{}", done.stderr);
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn a_last_run_that_still_finds_something_is_warned_about() {
+    let image = Image::new("still");
+    let state = tempfile::tempdir().unwrap();
+    let volume = format!("{}:/state", state.path().display());
+    let words = ["--repeat", "2", "--no-verify", "-v", &volume, "--", "turns", "/state/runs", "/data/a.txt", "/data/b.txt"];
+    let done = Build::of(&image).args(&words).run().ended(0);
+    assert!(done.stderr.contains("still found new paths: --repeat more, or probe more"), "{}", done.stderr);
+    assert_eq!(done.report()["trace"]["new_paths_per_run"][1], 1);
 }
 
 #[test]
