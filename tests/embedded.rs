@@ -440,6 +440,7 @@ fn must_be_the_same([(by_user, ours), (by_root, theirs)]: [(std::process::Output
     let text = String::from_utf8_lossy(&by_user.stderr);
     assert!(by_user.status.success() && text.contains("VERIFIED"), "{text}");
     assert!(text.contains("recorded") && !text.contains("mount marks"), "there is no fanotify for a user: {text}");
+    assert!(text.contains("only root of the machine itself") && !text.contains("add CAP_SYS_ADMIN"), "{text}");
     assert!(by_root.status.success(), "{}", String::from_utf8_lossy(&by_root.stderr));
     assert_eq!(made(&ours), made(&theirs), "{text}");
     std::fs::remove_dir_all(ours.parent().unwrap().parent().unwrap()).unwrap();
