@@ -479,3 +479,20 @@ fn an_ordinary_user_with_ranges_of_ids_makes_the_same_image_as_root() {
     user("userdel", &[NAME]);
     made.unwrap().into_iter().for_each(must_be_the_same);
 }
+
+#[test]
+#[ignore = "needs root, and Debian's packages: tests/run has both"]
+fn the_demo_needs_no_container_engine() {
+    // Every engine's programs are hidden, and so are their sockets.
+    let hide = "for p in docker dockerd podman containerd runc crun; do f=$(command -v $p) && mount --bind /dev/null \"$f\"; done
+        mount -t tmpfs none /run
+        docker version && exit 99
+        exec fixtures/demo";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", hide]);
+    command.env_remove("DOCKER_HOST").env("SLIM", env!("CARGO_BIN_EXE_slim")).env("SLIM_SETTLE", "300ms");
+    let output = command.output().unwrap();
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("VERIFIED"), "{out}\n{said}");
+    assert!(out.contains("MB before, 13.") && out.contains("GET https://127.0.0.1/        200, "), "{out}\n{said}");
+}
