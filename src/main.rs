@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use slim::build::{self, Built};
-use slim::cli::{self, Command, Progress, ReportCommand, Stop};
+use slim::cli::{self, CacheCommand, Command, Progress, ReportCommand, Stop};
+use slim::engine::embedded::cache::Listing;
 use slim::engine::host::Surroundings;
 use slim::engine::survey::Survey;
 use slim::engine::{embedded, relay};
@@ -142,6 +144,7 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             Ok(Exit::Done)
         }
         Command::Engines => engines(&invocation.common, ui),
+        Command::Cache { command } => cache(command, &invocation.common, ui),
         Command::Probes { name } => {
             ui.print_stdout(&recipes(name.as_deref())?)?;
             Ok(Exit::Done)
@@ -174,7 +177,7 @@ fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars
 /// `slim engines`.
 fn engines(common: &cli::Common, ui: &Ui) -> Result<Exit> {
     let here = Surroundings::here();
-    let survey = runtime()?.block_on(Survey::take(&common.engine(), &here, Vec::new()));
+    let survey = runtime()?.block_on(Survey::take(&common.engine(), &here, vec![embedded::survey::found()]));
     let usable = survey.usable(&here);
     match common.json {
         Some(true) => ui.print_stdout(&survey.to_json()?)?,
@@ -182,6 +185,29 @@ fn engines(common: &cli::Common, ui: &Ui) -> Result<Exit> {
         _ => ui.print_stdout(&survey.to_text())?,
     }
     usable.map(|()| Exit::Done)
+}
+
+/// `slim cache`.
+fn cache(command: &CacheCommand, common: &cli::Common, ui: &Ui) -> Result<Exit> {
+    let dir = embedded::cache_dir()?;
+    let (shown, text) = match command {
+        CacheCommand::Ls => {
+            let listing = Listing::read(&dir)?;
+            let text = slim::ui::cache::table(&listing, SystemTime::now());
+            (listing, text)
+        }
+        CacheCommand::Prune(args) => {
+            let limits = slim::plan::cache::limits(args).map_err(cli::UsageError::into_error)?;
+            let (gone, left) = embedded::cache::prune(&dir, limits)?;
+            let text = slim::ui::cache::pruned(&gone, &left);
+            (gone, text)
+        }
+    };
+    match common.json {
+        Some(true) => ui.print_stdout(&shown.to_json()?)?,
+        _ => ui.print_stdout(&text)?,
+    }
+    Ok(Exit::Done)
 }
 
 /// `slim probes`: the recipes, or one of them as it is written.

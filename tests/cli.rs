@@ -80,7 +80,7 @@ fn a_bare_build_probes_by_itself() {
     assert_eq!(plan.source, Source::Image("myimg".into()));
     assert_eq!(plan.probes, slim::probe::ProbeRequest::default());
     assert_eq!(plan.outputs.report.as_deref(), Some(Path::new("slim.report.json")));
-    assert_eq!((plan.pull, plan.repeat, plan.verify), (Pull::Never, 1, true));
+    assert_eq!((plan.pull, plan.repeat, plan.verify), (Pull::Unsaid, 1, true));
     assert_eq!(plan.settle, Duration::from_secs(1));
 }
 

@@ -439,6 +439,7 @@ fn must_be_the_same([(by_user, ours), (by_root, theirs)]: [(std::process::Output
     let text = String::from_utf8_lossy(&by_user.stderr);
     assert!(by_user.status.success() && text.contains("VERIFIED"), "{text}");
     assert!(text.contains("recorded") && !text.contains("mount marks"), "there is no fanotify for a user: {text}");
+    assert!(text.contains("only root of the machine itself") && !text.contains("add CAP_SYS_ADMIN"), "{text}");
     assert!(by_root.status.success(), "{}", String::from_utf8_lossy(&by_root.stderr));
     assert_eq!(made(&ours), made(&theirs), "{text}");
     std::fs::remove_dir_all(ours.parent().unwrap().parent().unwrap()).unwrap();
@@ -476,4 +477,21 @@ fn an_ordinary_user_with_ranges_of_ids_makes_the_same_image_as_root() {
     });
     user("userdel", &[NAME]);
     made.unwrap().into_iter().for_each(must_be_the_same);
+}
+
+#[test]
+#[ignore = "needs root, and Debian's packages: tests/run has both"]
+fn the_demo_needs_no_container_engine() {
+    // Every engine's programs are hidden, and so are their sockets.
+    let hide = "for p in docker dockerd podman containerd runc crun; do f=$(command -v $p) && mount --bind /dev/null \"$f\"; done
+        mount -t tmpfs none /run
+        docker version && exit 99
+        exec fixtures/demo";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", hide]);
+    command.env_remove("DOCKER_HOST").env("SLIM", env!("CARGO_BIN_EXE_slim")).env("SLIM_SETTLE", "300ms");
+    let output = command.output().unwrap();
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("VERIFIED"), "{out}\n{said}");
+    assert!(out.contains("MB before, 13.") && out.contains("GET https://127.0.0.1/        200, "), "{out}\n{said}");
 }

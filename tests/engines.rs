@@ -110,16 +110,42 @@ fn the_engine_in_use_is_listed_with_its_recorders() {
 }
 
 #[test]
-fn without_an_engine_the_answer_is_a_remedy_and_status_1() {
+fn an_engine_that_does_not_answer_is_listed_beside_the_one_in_this_program() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = format!("unix://{}/none.sock", dir.path().display());
-    let output = slim(&["engines", "-H", &nowhere]).env_remove("DOCKER_HOST").env("HOME", dir.path()).output().unwrap();
-    // Where this machine has an engine at a usual socket, the one that is named is listed all the same.
+    let mut asked = slim(&["engines", "-H", &nowhere]);
+    let output = asked.env_remove("DOCKER_HOST").env_remove("SLIM_CACHE_DIR").env("HOME", dir.path()).output().unwrap();
     let text = said(&output);
     assert!(text.contains(&nowhere) && text.contains("no such socket"), "{text}");
-    let others = text.lines().any(|line| line.contains(" socket "));
-    assert_eq!(output.status.code(), Some(if others { 0 } else { 1 }), "{text}");
-    assert!(others || text.contains("hint: start Docker or `podman system service"), "{text}");
+    let own = text.lines().find(|line| line.starts_with("embedded")).unwrap();
+    assert!(own.contains("built in") && own.contains(&format!("embedded:{}", dir.path().display())), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "looking makes nothing");
+}
+
+/// What `slim engines` says of the engine in slim, as a user or with less than root has: status, and all lines.
+fn embedded_as(user: u32, capabilities: &str, cache: &str) -> (Option<i32>, String) {
+    let dir = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_slim"), dir.path().join("slim")).unwrap();
+    let ids = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+    let mut command = Command::new("setpriv");
+    command.args(ids).arg(format!("--bounding-set={capabilities}")).arg(dir.path().join("slim")).arg("engines");
+    command.env_remove("DOCKER_HOST").env_remove("CONTAINER_HOST").env("SLIM_CACHE_DIR", cache).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    (output.status.code(), said(&output))
+}
+
+#[test]
+#[ignore = "needs root and setpriv (util-linux): tests/run has both"]
+fn the_engine_in_this_program_says_what_it_lacks() {
+    let (status, text) = embedded_as(0, "+all", "/tmp");
+    assert!(status == Some(0) && text.contains("embedded:/tmp  fanotify ptrace user-notification"), "{text}");
+    let (status, text) = embedded_as(54_321, "+all", "/tmp");
+    assert!(status == Some(0) && text.contains("embedded (rootless)") && text.contains("/tmp  ptrace user-notification"), "{text}");
+    assert!(text.contains("fanotify: needs CAP_SYS_ADMIN of the machine itself, which a rootless engine has not"), "{text}");
+    let (status, text) = embedded_as(0, "-sys_admin", "/tmp");
+    assert!(status == Some(1) && text.contains("needs CAP_SYS_ADMIN: root lacks them here"), "{text}");
+    let (status, text) = embedded_as(54_321, "+all", "/proc/none");
+    assert!(status == Some(1) && text.contains("set SLIM_CACHE_DIR to a directory that can be written"), "{text}");
 }
 
 /// Docker 26 of `fixtures/engine-new`, stopped again unless it ran before.

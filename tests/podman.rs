@@ -149,6 +149,18 @@ fn rootless_podman_keeps_the_same_files_with_the_syscall_recorder_alone() {
     assert!(table.contains("fanotify: needs CAP_SYS_ADMIN of the machine itself"), "{table}");
 }
 
+/// `fixtures/same` without names does it for all.
+#[test]
+#[ignore = "needs root, podman, newuidmap, and a container engine with the fixture images: tests/run has them"]
+fn every_engine_keeps_the_same_files_in_the_same_layer() {
+    let _no_other_podman_of_root = service::alone();
+    let output = Command::new("fixtures/same").args(["musl", "redis"]).env("SLIM", env!("CARGO_BIN_EXE_slim")).env("SLIM_SETTLE", "300ms").output().unwrap();
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{said}");
+    let rows: Vec<&str> = out.lines().filter(|line| line.starts_with("| musl") || line.starts_with("| redis")).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("| same | same | same |") && row.ends_with("| yes |")), "{out}");
+}
+
 #[tokio::test]
 #[ignore = "needs root, podman, and a container engine with the fixture images: tests/run has them"]
 async fn names_in_podman_are_spelled_as_in_docker() {

@@ -520,3 +520,44 @@ fn an_image_from_a_registry_is_made_small_into_a_registry() {
     let tags = tool(dir, "docker", &["image", "ls", "--format", "{{.Repository}}"]);
     assert!(!tags.contains(&address), "{tags}");
 }
+
+/// `slim build` where no container engine is: nothing names one, and no socket is at a usual place.
+fn without_engine(dir: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_slim"), "build"]).args(words);
+    command.args(["--exec", "true", "--report", "off"]).current_dir(dir).env("SLIM_CACHE_DIR", dir.join("cache"));
+    command.env_remove("DOCKER_HOST").env_remove("CONTAINER_HOST").env_remove("XDG_RUNTIME_DIR").env("HOME", dir).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+#[ignore = "needs root, a container engine, its fixture images, docker-registry and htpasswd: tests/run has them"]
+fn without_an_engine_a_bare_name_comes_from_the_registry_that_it_implies() {
+    let dir = place();
+    let dir = dir.path();
+    let (_server, address) = registry(dir, false);
+    let me = ["--registry-account", "me", "--registry-secret", PASSWORD];
+    let name = format!("{address}/app:1");
+    ok(dir, &[&["copy", "docker-daemon:slim-fixture/batch", &format!("docker://{name}")][..], &me].concat());
+    let (status, text) = without_engine(dir, &[&[&name[..], "-o", "small.tar", "-o", "oci:small"][..], &me].concat());
+    assert!(status == Some(0) && text.contains("VERIFIED"), "{text}");
+    assert!(text.contains("no container engine is reachable; the one in this program is used"), "{text}");
+    let small = json(config_of(dir, "small"));
+    let archived = json(tool(dir, "skopeo", &["inspect", "--config", "--raw", "docker-archive:small.tar"]));
+    assert_eq!(archived["rootfs"], small["rootfs"]);
+    // Nothing but layers stays.
+    assert_eq!(std::fs::read_dir(dir.join("cache/images")).unwrap().count(), 0);
+    // What is wrong is one line, with a remedy.
+    for (words, expected, code) in [
+        (&[&name[..]][..], ["nothing says where the result goes", "-o: a FILE, oci:DIR or docker://NAME"], 2),
+        (&[&name, "-o", "x.tar", "--pull=never"], ["has no image", "--pull"], 1),
+        (&["127.0.0.1:1/app", "-o", "x.tar"], ["cannot reach the registry 127.0.0.1:1", "check its name and the network"], 75),
+        (&["sha256:0123456789ab", "-o", "x.tar"], ["has no image", "build it first"], 1),
+    ] {
+        let (status, text) = without_engine(dir, words);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("is reachable; the one in this program") && !line.starts_with("pull: ")).collect();
+        assert!(status == Some(code) && lines.len() == 2 && lines[1].starts_with("hint: "), "{words:?} {status:?}\n{text}");
+        assert!(expected.iter().all(|word| text.contains(word)) && !dir.join("x.tar").exists(), "{text}");
+    }
+}

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::{Session, subject};
 use crate::copy::access::access;
 use crate::copy::engine::as_archive;
 use crate::engine::ImageInfo;
+use crate::exit::{Exit, Hint};
 use crate::image::Reference;
+use crate::image::reference::Name;
 use crate::pack::archive::PackedImage;
 use crate::plan::{Pull, Source};
 use crate::progress::Monitor;
@@ -43,6 +45,44 @@ pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Refe
     session.done("pull", String::new());
     let info = subject::found(session, &id).await?;
     Ok((name_of(transport, &id)?, info))
+}
+
+/// The registry that a bare name implies, where no container engine is there to be asked: the one in this program has
+/// no image of that name, and fetches it unless `--pull=never` forbids. `None` where the engine is asked.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub async fn registry_of(session: &Session<'_>, text: &str) -> Result<Option<Transport>> {
+    let plan = session.plan;
+    let Some(name) = embedded_name(session, text) else { return Ok(None) };
+    let known = session.engine.image(text).await?.is_some();
+    let wanted = match plan.pull {
+        Pull::Never => false,
+        Pull::Unsaid | Pull::Missing => !known,
+        Pull::Always => true,
+    };
+    Ok(wanted.then_some(Transport::Registry(name)))
+}
+
+/// Whether it is known where the result goes.
+///
+/// # Errors
+/// When the image comes from a registry through the engine in this program, which nobody would look for the result in.
+pub async fn check_destination(session: &Session<'_>) -> Result<()> {
+    let Source::Image(text) = &session.plan.source else { return Ok(()) };
+    if !session.plan.outputs.written.is_empty() || registry_of(session, text).await?.is_none() {
+        return Ok(());
+    }
+    let what = format!("no container engine runs {text}, so it would come from its registry: nothing says where the result goes");
+    Err(anyhow!(what)).context(Hint::new("say it with -o: a FILE, oci:DIR or docker://NAME")).context(Exit::Usage)
+}
+
+/// A name, where the engine is the one in this program.
+fn embedded_name(session: &Session<'_>, text: &str) -> Option<Name> {
+    match Reference::parse(text) {
+        Ok(Reference::Name(name)) if session.engine.info().is_embedded() => Some(name),
+        _ => None,
+    }
 }
 
 /// What an image from elsewhere is called: its name, or one made of its file's.
@@ -146,7 +186,10 @@ fn reach(session: &Session<'_>) -> Access {
     let plan = session.plan;
     let registry = match &plan.source {
         Source::Elsewhere(Transport::Registry(name)) => Some(name.registry.clone()),
-        Source::Image(_) if plan.pull != Pull::Never => None,
+        Source::Image(text) if plan.pull != Pull::Never && session.engine.info().is_embedded() => {
+            embedded_name(session, text).map(|name| name.registry)
+        }
+        Source::Image(_) if matches!(plan.pull, Pull::Missing | Pull::Always) => None,
         Source::Image(_) | Source::Elsewhere(_) | Source::Dockerfile(_) => plan.outputs.written.iter().find_map(|to| match to {
             Transport::Registry(name) => Some(name.registry.clone()),
             _ => None,

@@ -156,6 +156,7 @@ pub async fn build(session: &Session<'_>) -> Built {
 
 /// The sentence.
 async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<traces::Kept>) -> Result<Verdict> {
+    elsewhere::check_destination(session).await?;
     let subject = subject::open(session, report).await?;
     let helper = helper(session, &subject).await?;
     let mut recorded = record::record(session, &subject, &helper, report).await?;

@@ -8,7 +8,6 @@ use super::{Session, Verdict, elsewhere};
 use crate::exit::Exit;
 use crate::image::Reference;
 use crate::pack::archive::PackedImage;
-use crate::plan::Source;
 use crate::report::{Builder, VerdictKind, model};
 
 /// What a tag of a result that did not pass ends with.
@@ -46,7 +45,7 @@ pub async fn publish(
     }
     session.closing.begin();
     let mut names = Names { session, id: &slim.id, given: Vec::new() };
-    let published = match give(&mut names, slim, &wanted).await {
+    let published = match give(&mut names, subject, slim, &wanted).await {
         Ok(published) => published,
         Err(error) => {
             names.take_back().await;
@@ -55,25 +54,25 @@ pub async fn publish(
         }
     };
     let archive = outputs.written.first().map(elsewhere::shown);
-    let tags = if is_passing(session) { Vec::new() } else { wanted.clone() };
+    let tags = if is_passing(session, subject) { Vec::new() } else { wanted.clone() };
     let image = image_of(slim, &wanted[0], tags, archive);
     report.result(model::Image { compressed_bytes: compressed, ..image });
     Ok(Verdict { kind, why, exit, published })
 }
 
 /// Whether an image comes from elsewhere and goes elsewhere, so that the engine only runs it and names nothing.
-fn is_passing(session: &Session<'_>) -> bool {
+fn is_passing(session: &Session<'_>, subject: &Subject) -> bool {
     let outputs = &session.plan.outputs;
-    matches!(session.plan.source, Source::Elsewhere(_)) && outputs.tags.is_empty() && !outputs.written.is_empty()
+    subject.passing && outputs.tags.is_empty() && !outputs.written.is_empty()
 }
 
 /// Tags and what is written elsewhere. What may fail for want of space comes first, what cannot be undone last: an
 /// older archive under the same name is gone when the new one has it.
-async fn give(names: &mut Names<'_>, slim: &PackedImage, wanted: &[String]) -> Result<Vec<(String, String)>> {
+async fn give(names: &mut Names<'_>, subject: &Subject, slim: &PackedImage, wanted: &[String]) -> Result<Vec<(String, String)>> {
     let session = names.session;
     let staged = elsewhere::stage(session, slim, wanted).await?;
     let mut published = Vec::new();
-    for tag in wanted.iter().filter(|_| !is_passing(session)) {
+    for tag in wanted.iter().filter(|_| !is_passing(session, subject)) {
         names.give(tag).await.with_context(|| format!("tag the result {tag}"))?;
         published.push((tag.clone(), slim.id.clone()));
     }

@@ -22,6 +22,8 @@ use crate::store::manifest::Platform;
 pub struct Subject {
     /// What the user called it.
     pub reference: Reference,
+    /// It comes from elsewhere: the engine was given it to run, and knows it by no name.
+    pub passing: bool,
     /// What the engine says of it.
     pub info: ImageInfo,
     /// Its config document.
@@ -43,9 +45,20 @@ pub struct Subject {
 /// Finds the image, builds or pulls it when asked, and works out how it is run and probed.
 pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject> {
     let plan = session.plan;
+    let mut passing = false;
     let (reference, info) = match &plan.source {
-        Source::Image(text) => find(session, text).await?,
-        Source::Elsewhere(transport) => elsewhere::fetch(session, transport).await?,
+        Source::Image(text) => match elsewhere::registry_of(session, text).await? {
+            Some(registry) => {
+                passing = true;
+                let what = || format!("the engine in this program has no image {text}, nor is it to be had from the registry that its name implies");
+                elsewhere::fetch(session, &registry).await.with_context(what)?
+            }
+            None => find(session, text).await?,
+        },
+        Source::Elsewhere(transport) => {
+            passing = true;
+            elsewhere::fetch(session, transport).await?
+        }
         Source::Dockerfile(spec) => {
             session.phase("build", format!("{}", spec.context.display()));
             let id = session.engine.build(spec).await.context("build the Dockerfile")?;
@@ -106,7 +119,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
     }
     let volumes = config.volumes();
     let mount_points = mount_points(&volumes, &plan.run);
-    Ok(Subject { reference, info, config, config_digest, argv, volumes, mount_points, probes, uses })
+    Ok(Subject { reference, passing, info, config, config_digest, argv, volumes, mount_points, probes, uses })
 }
 
 /// `--platform` picks from what has several: an image that the engine has is for one.
@@ -139,7 +152,7 @@ async fn find(session: &Session<'_>, text: &str) -> Result<(Reference, ImageInfo
     let pull = match plan.pull {
         Pull::Always => true,
         Pull::Missing => known.is_none(),
-        Pull::Never => false,
+        Pull::Never | Pull::Unsaid => false,
     };
     if pull {
         session.phase("pull", reference.familiar());

@@ -55,7 +55,7 @@ pub struct SourceArgs {
     /// The image, as a flag
     #[arg(long, value_name = "IMAGE")]
     pub target: Option<String>,
-    /// Pull the image: `missing` (the meaning of a bare --pull), `always` or `never`
+    /// Pull the image: `missing` (the meaning of a bare --pull), `always` or `never` [default: never in a container engine, missing in the one in slim]
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "missing")]
     pub pull: Option<PullWhen>,
     /// Account at the registry [default: what docker login stored]

@@ -12,6 +12,7 @@ use crate::engine::{EngineChoice, EngineKind};
 
 pub mod absent;
 pub mod build;
+pub mod cache;
 pub mod copy;
 pub mod edits;
 pub mod keep;
@@ -24,6 +25,7 @@ pub mod trace;
 pub mod verify;
 
 pub use build::BuildArgs;
+pub use cache::{CacheCommand, PruneArgs};
 pub use copy::CopyArgs;
 pub use trace::TraceArgs;
 pub use verify::VerifyArgs;
@@ -149,6 +151,12 @@ pub enum Command {
     Copy(Box<CopyArgs>),
     /// List the container engines within reach, and what each can record with
     Engines,
+    /// Look at what slim keeps on this machine to run images without a container engine, or remove it
+    Cache {
+        /// What to do.
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
     /// List the ready-made probe recipes, or show one
     Probes {
         /// Recipe to show

@@ -103,7 +103,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
     // Commands that ask no engine work without the settings file, and with one that is wrong.
     let file = match typed.command {
         Command::Build(_) | Command::Why { .. } | Command::Trace(_) | Command::Verify(_) | Command::Copy(_) | Command::Engines => SettingsFile::find(typed.common.config.as_deref(), vars)?,
-        Command::Probes { .. } | Command::Report { .. } | Command::Replay { .. } => SettingsFile::default(),
+        Command::Cache { .. } | Command::Probes { .. } | Command::Report { .. } | Command::Replay { .. } => SettingsFile::default(),
         Command::Completions { .. } | Command::Man { .. } => SettingsFile::default(),
     };
     let settable = grammar.find_subcommand("build").map(settings::flags).unwrap_or_default();

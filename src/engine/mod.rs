@@ -55,6 +55,13 @@ pub struct EngineInfo {
     pub root_dir: Option<String>,
 }
 
+impl EngineInfo {
+    /// Whether it is the one in this program.
+    pub fn is_embedded(&self) -> bool {
+        self.name == embedded::NAME
+    }
+}
+
 /// An image that the engine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageInfo {

@@ -15,6 +15,7 @@ use super::docker::connect;
 use super::host::{EngineChoice, Host, Surroundings, stated};
 use super::{EngineError, EngineInfo};
 use crate::exit::Hint;
+use crate::sys::process::is_every_user;
 
 /// Name and major version of the document that [`Survey::to_json`] writes.
 const SCHEMA: &str = "slim.engines/1";
@@ -38,7 +39,7 @@ pub struct Found {
     pub name: Option<String>,
     /// Its version.
     pub version: Option<String>,
-    /// What led to it: `DOCKER_HOST`, `socket`.
+    /// What led to it: `DOCKER_HOST`, `socket`, `built in`.
     pub by: String,
     /// Where it listens.
     pub host: String,
@@ -132,6 +133,29 @@ impl Survey {
 }
 
 impl Found {
+    /// The engine in this program; `rootless` says whether an ordinary user runs it, `problem` why it cannot be used.
+    pub(super) fn embedded(info: EngineInfo, rootless: bool, problem: Option<String>) -> Self {
+        let own = Peer::read(Path::new("/proc/self"));
+        let ask = Ask {
+            rootless: Some(rootless),
+            remapped: own.as_ref().is_some_and(|own| own.rootless),
+            kernel: own_kernel().as_deref().and_then(version),
+            here: true,
+            capabilities: own.map(|own| own.capabilities),
+        };
+        Self {
+            name: Some(info.name),
+            version: Some(info.version),
+            by: "built in".to_owned(),
+            host: info.host,
+            rootless: Some(rootless),
+            platform: Some(format!("{}/{}", info.os, info.arch)),
+            kernel: own_kernel(),
+            recorders: if problem.is_none() { ask.recorders(&actions()) } else { BTreeMap::new() },
+            problem,
+        }
+    }
+
     fn cells(&self) -> [String; 5] {
         let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let rootless = if self.rootless == Some(true) { " (rootless)" } else { "" };
@@ -265,7 +289,7 @@ impl Ask {
         let rootless = self.rootless == Some(true);
         match (rootless || self.remapped, daemon_may) {
             (true, _) if rootless => no("needs CAP_SYS_ADMIN of the machine itself, which a rootless engine has not"),
-            (true, _) => no("needs CAP_SYS_ADMIN of the machine itself, which userns-remap takes away"),
+            (true, _) => no("needs CAP_SYS_ADMIN of the machine itself, which a user namespace (userns-remap) takes away"),
             (false, Some(false)) => no("needs CAP_SYS_ADMIN, which the engine itself has not"),
             (false, Some(true)) if self.here => yes(),
             (false, _) => unknown("whether the engine may grant CAP_SYS_ADMIN only a run shows"),
@@ -346,19 +370,19 @@ impl Peer {
         let peer = getsockopt(&UnixStream::connect(path).ok()?, PeerCredentials).ok()?;
         // 0: a process that this PID namespace does not show.
         let process = Path::new("/proc").join((peer.pid() > 0).then_some(peer.pid())?.to_string());
+        let found = Self::read(&process)?;
+        Some(Self { rootless: found.rootless || peer.uid() != 0, ..found })
+    }
+
+    fn read(process: &Path) -> Option<Self> {
         let status = std::fs::read_to_string(process.join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
         let map = std::fs::read_to_string(process.join("uid_map")).ok()?;
         Some(Self {
             capabilities: u64::from_str_radix(line.trim(), 16).ok()?,
-            rootless: peer.uid() != 0 || !is_every_user(&map),
+            rootless: !is_every_user(&map),
         })
     }
-}
-
-/// Whether a uid_map is that of the machine itself (user_namespaces(7)).
-fn is_every_user(map: &str) -> bool {
-    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 #[cfg(test)]
@@ -383,7 +407,7 @@ mod tests {
         assert_eq!(all.matches(" Yes: \n").count(), 3, "{all}");
         for (ask, actions, expected) in [
             (Ask { rootless: Some(true), ..rooted() }, ALL, "fanotify No: needs CAP_SYS_ADMIN of the machine itself, which a rootless"),
-            (Ask { remapped: true, ..rooted() }, ALL, "which userns-remap takes away"),
+            (Ask { remapped: true, ..rooted() }, ALL, "which a user namespace (userns-remap) takes away"),
             (Ask { capabilities: Some(0), ..rooted() }, ALL, "fanotify No: needs CAP_SYS_ADMIN, which the engine itself has not"),
             (Ask { capabilities: None, ..rooted() }, ALL, "fanotify Unknown"),
             (Ask { kernel: Some((5, 4)), ..rooted() }, ALL, "user-notification No: needs Linux 5.5"),

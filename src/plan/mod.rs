@@ -14,6 +14,7 @@ use crate::sensor::control::{Pid1, SensorMode};
 use crate::store::Transport;
 use crate::store::compress::Compression;
 
+pub mod cache;
 pub mod edits;
 pub mod files;
 pub mod keep;
@@ -47,8 +48,10 @@ pub enum Source {
 /// `--pull`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pull {
-    /// Neither given nor asked for: the engine has to have the image.
+    /// Nothing was said: a container engine has to have the image, the one in this program fetches what it has not.
     #[default]
+    Unsaid,
+    /// `--pull=never`: the engine has to have it.
     Never,
     /// `--pull` or `--pull=missing`: when the engine does not have it.
     Missing,

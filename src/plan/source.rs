@@ -134,7 +134,8 @@ pub(super) fn pull(when: Option<PullWhen>) -> Pull {
     match when {
         Some(PullWhen::Missing) => Pull::Missing,
         Some(PullWhen::Always) => Pull::Always,
-        Some(PullWhen::Never) | None => Pull::Never,
+        Some(PullWhen::Never) => Pull::Never,
+        None => Pull::Unsaid,
     }
 }
 

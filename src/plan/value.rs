@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `500ms`, `10s`, `2m`, `1h`, `1m30s`; a bare number counts seconds.
+/// `500ms`, `10s`, `2m`, `1h`, `7d`, `1m30s`; a bare number counts seconds.
 ///
 /// # Errors
 /// When it is no time.
@@ -24,6 +24,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
+            "d" => 86_400.0,
             _ => return Err(wrong()),
         };
         rest = &rest[end..];

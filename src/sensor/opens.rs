@@ -41,9 +41,12 @@ impl Opens {
     /// Marks `/` and each of `mounts`. At most `batch` files are open at a time.
     /// Also gives notes for the trace.
     pub fn arm(mounts: &[String], batch: usize) -> Result<(Self, Vec<String>)> {
-        const REMEDY: &str = "add CAP_SYS_ADMIN or use --sensor syscalls";
+        let remedy = match sys::process::is_every_user(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()) {
+            true => "add CAP_SYS_ADMIN or use --sensor syscalls",
+            false => "only root of the machine itself may have it, not root of a user namespace; --sensor syscalls does without",
+        };
         let group = sys::fanotify_open(FLAGS, EVENT_FLAGS as u32)
-            .map_err(|error| anyhow!("fanotify_init(CLASS_NOTIF) = {}; {REMEDY}", errno(&error)))?;
+            .map_err(|error| anyhow!("fanotify_init(CLASS_NOTIF) = {}; {remedy}", errno(&error)))?;
         let mark = |path: &str| mark_mount(group.as_fd(), path);
         let mut notes = Vec::new();
         for mount in std::iter::once("/").chain(mounts.iter().map(String::as_str)) {
@@ -52,7 +55,7 @@ impl Opens {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     notes.push(format!("there is no {mount} to watch"));
                 }
-                Err(error) => bail!("fanotify_mark(MOUNT, {mount}) = {}; {REMEDY}", errno(&error)),
+                Err(error) => bail!("fanotify_mark(MOUNT, {mount}) = {}; {remedy}", errno(&error)),
             }
         }
         Ok((Self { group, batch, own_pid: std::process::id() as i32 }, notes))

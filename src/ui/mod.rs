@@ -19,6 +19,7 @@ use crate::report::figures;
 use crate::report::show::{Paint, Style, show};
 use crate::report::{Redactor, Report};
 
+pub mod cache;
 mod fancy;
 mod json;
 pub mod terminal;

@@ -12,6 +12,11 @@ use tempfile::TempDir;
 /// Two of root's would share a bridge and not know of each other's addresses.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// As long as it is held, no podman of root is started by another test.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// `podman system service`; it ends, with all it has, when this is dropped.
 pub struct Podman {
     dir: TempDir,
@@ -44,7 +49,7 @@ impl Podman {
     }
 
     fn start(user: Option<String>) -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = alone();
         // Sockets' paths are short.
         let dir = tempfile::Builder::new().prefix("slim-p").tempdir_in("/tmp").unwrap();
         let mut podman = Self { dir, user, service: None, _one: one };

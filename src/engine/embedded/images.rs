@@ -12,7 +12,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -58,6 +57,11 @@ impl Images {
         Ok(Self { root: root.to_owned(), layers: layers?, foreign: maps.is_some() })
     }
 
+    /// The images of a directory that need not be there, to be listed and forgotten.
+    pub(super) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), layers: LayerCache::at(root.join("layers"), Form::Root), foreign: false }
+    }
+
     /// Takes an image of an archive in; gives whether it was not here before.
     ///
     /// # Errors
@@ -80,8 +84,7 @@ impl Images {
     fn about(&self, archive: &Archive, image: &Found, config: &ImageConfig) -> Result<About> {
         let (mut about, mut merge) = (About::default(), Merge::new());
         for (number, diff_id) in config.diff_ids().iter().enumerate() {
-            let dir = self.layers.get(diff_id)?.context("a layer is gone again")?;
-            about.size += size(&dir).context("measure the image")?;
+            about.size += self.layers.bytes(diff_id)?;
             if self.foreign {
                 merge.layer(archive.layer(image, number)?)?;
             }
@@ -129,7 +132,7 @@ impl Images {
         config.diff_ids().iter().map(layer).collect()
     }
 
-    fn config_path(&self, id: &str) -> Result<PathBuf> {
+    pub(super) fn config_path(&self, id: &str) -> Result<PathBuf> {
         let digits = id.strip_prefix("sha256:").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
         let digits = digits.with_context(|| format!("{id} is no image ID"))?;
         Ok(self.root.join("images").join(format!("{digits}.json")))
@@ -247,16 +250,31 @@ impl Images {
     /// # Errors
     /// When the cache cannot be written.
     pub fn remove(&self, id: &str) -> Result<()> {
-        self.change(|names| names.retain(|_, named| named != id))?;
+        let _lock = self.lock_names()?;
+        self.forget(id, true).map(drop)
+    }
+
+    /// The same for who has the lock of the names; gives whether it is gone. One with a name goes only with `named`.
+    pub(super) fn forget(&self, id: &str, named: bool) -> Result<bool> {
+        let mut names = self.names()?;
+        let all = names.len();
+        names.retain(|_, other| other != id);
+        if names.len() < all {
+            if !named {
+                return Ok(false);
+            }
+            self.write_names(&names)?;
+        }
         let path = self.config_path(id)?;
         let _ = fs::remove_file(path.with_extension("about"));
         match fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("remove the image's config"),
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 
-    fn names(&self) -> Result<Names> {
+    /// The names that images have.
+    pub(super) fn names(&self) -> Result<Names> {
         let path = self.root.join("names.json");
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("understand {}", path.display())),
@@ -266,11 +284,20 @@ impl Images {
     }
 
     fn change(&self, edit: impl FnOnce(&mut Names)) -> Result<()> {
-        let _lock = lock(&self.root.join("names.lock"), FlockArg::LockExclusive)?.context("lock the names")?;
+        let _lock = self.lock_names()?;
         let mut names = self.names()?;
         edit(&mut names);
+        self.write_names(&names)
+    }
+
+    /// As long as it is held, no image gets or loses a name, and none is forgotten.
+    pub(super) fn lock_names(&self) -> Result<Flock<File>> {
+        lock(&self.root.join("names.lock"), FlockArg::LockExclusive)?.context("lock the names")
+    }
+
+    fn write_names(&self, names: &Names) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.root).context("make a file in the cache")?;
-        file.write_all(&serde_json::to_vec_pretty(&names)?).context("write the names")?;
+        file.write_all(&serde_json::to_vec_pretty(names)?).context("write the names")?;
         file.persist(self.root.join("names.json")).context("write the names")?;
         Ok(())
     }
@@ -308,23 +335,4 @@ pub(super) fn lock(path: &Path, how: FlockArg) -> Result<Option<Flock<File>>> {
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
-}
-
-/// The bytes of the files in a layer, hardlinks once, as engines count them.
-fn size(dir: &Path) -> std::io::Result<u64> {
-    let mut bytes = 0;
-    let mut seen = std::collections::BTreeSet::new();
-    let mut todo = vec![dir.to_owned()];
-    while let Some(dir) = todo.pop() {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                todo.push(entry.path());
-            } else if meta.is_file() && (meta.nlink() == 1 || seen.insert(meta.ino())) {
-                bytes += meta.len();
-            }
-        }
-    }
-    Ok(bytes)
 }

@@ -2,6 +2,7 @@
 //! containers are made by libcontainer, each in a process of its own ([`shim`]).
 
 pub mod archive;
+pub mod cache;
 mod container;
 mod copy;
 mod create;
@@ -13,6 +14,7 @@ mod plan;
 mod profile;
 mod program;
 pub mod shim;
+pub mod survey;
 mod spec;
 mod wire;
 
@@ -21,7 +23,7 @@ pub use program::use_program;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,10 +40,14 @@ use super::error::EngineError;
 use super::{BuildSpec, Container, ContainerSpec, Credentials, Engine, EngineInfo, ImageInfo};
 use crate::image::{Entry, ImageConfig, ImagePath};
 use crate::progress::Monitor;
+use crate::store::cache::take;
 use archive::Archive;
 use plan::IdMaps;
 use container::Held;
 use images::{Images, lock};
+
+/// What it calls itself.
+pub const NAME: &str = "embedded";
 
 /// The engine in this program.
 pub struct EmbeddedEngine {
@@ -91,21 +97,12 @@ impl EmbeddedEngine {
         fs::set_permissions(&runs, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         sweep_dead(&runs, maps.as_ref())?;
         let run = super::docker::run_id()?;
-        let lock = lock(&runs.join(format!("{run}.lock")), FlockArg::LockExclusiveNonblock)?;
-        let lock = lock.context("another process has the name of this run")?;
+        // Waits for a sweep that takes the new file for one of a dead process, and makes it again.
+        let lock = take(&runs.join(format!("{run}.lock")), FlockArg::LockExclusive).context("lock the name of this run")?;
         let dir = runs.join(&run);
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-        let info = EngineInfo {
-            name: "embedded".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            os: "linux".into(),
-            arch: go_arch(std::env::consts::ARCH).into(),
-            host: format!("embedded:{}", root.display()),
-            local: true,
-            root_dir: None,
-        };
         Ok(Self {
-            info,
+            info: Self::about(&root),
             images,
             root,
             maps,
@@ -116,6 +113,19 @@ impl EmbeddedEngine {
             made: Mutex::default(),
             monitor,
         })
+    }
+
+    /// What it says of itself with its cache in this directory.
+    fn about(root: &Path) -> EngineInfo {
+        EngineInfo {
+            name: NAME.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            os: "linux".into(),
+            arch: go_arch(std::env::consts::ARCH).into(),
+            host: format!("embedded:{}", root.display()),
+            local: true,
+            root_dir: None,
+        }
     }
 
     /// A name that nobody else has: `slim-RUN-PURPOSE-N`.
@@ -199,6 +209,12 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
+        if let Some(id) = self.images.resolve(reference)? {
+            let _no_prune = self.images.lock_names()?;
+            self.hold(&id)?;
+            // Holds its layers, too. Where one is gone, whoever runs the image says so.
+            let _ = self.images.layers(&id);
+        }
         self.images.info(reference)
     }
 
@@ -219,7 +235,7 @@ impl Engine for EmbeddedEngine {
         while let Some(bytes) = archive.next().await {
             file.write_all(&bytes).context("write the archive to the cache")?;
         }
-        file.seek(SeekFrom::Start(0)).context("rewind the archive")?;
+        file.rewind().context("rewind the archive")?;
         self.hold(expect)?;
         let (images, wanted) = (self.images.clone(), expect.to_owned());
         let (root, maps) = (self.root.clone(), self.maps.clone());
@@ -230,7 +246,18 @@ impl Engine for EmbeddedEngine {
             }
             Some(maps) => {
                 let is_new = images.config(&wanted).is_err();
-                inside::load(&root, &maps, file, &wanted).map(|()| is_new)
+                let load = || {
+                    let mut archive = file.try_clone()?;
+                    archive.rewind()?;
+                    inside::load(&root, &maps, archive, &wanted)
+                };
+                load()?;
+                // Between the other process's end and our own locks the layers may be pruned: then once more.
+                if images.layers(&wanted).is_err() {
+                    load()?;
+                    images.layers(&wanted)?;
+                }
+                Ok(is_new)
             }
         };
         let is_new = tokio::task::spawn_blocking(take).await.context("load an image")?.context("load the image")?;
