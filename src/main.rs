@@ -230,6 +230,11 @@ async fn run_trace(plan: &BuildPlan, file: &Path, ui: &Arc<Ui>) -> Result<Exit> 
 /// Writes the report, shows the summary, names the result.
 fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     let file = plan.outputs.report.as_deref();
+    if let Some(current) = &built.current {
+        ui.up_to_date(&current.name, current.source.as_ref(), current.result.as_ref());
+        ui.result(&built.published)?;
+        return Ok(Exit::Done);
+    }
     if let Some(path) = file {
         built.finished.write(path)?;
     }

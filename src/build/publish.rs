@@ -27,10 +27,7 @@ pub async fn publish(
     report: &mut Builder,
 ) -> Result<Verdict> {
     let outputs = &session.plan.outputs;
-    let wanted = match outputs.tags.as_slice() {
-        [] => vec![subject.reference.slim_name()],
-        tags => tags.to_vec(),
-    };
+    let wanted = wanted(session, &subject.reference);
     let (kind, why, exit) = judge(proof.as_ref());
     if exit != Exit::Done {
         let apart = apart(&wanted[0])?;
@@ -59,6 +56,19 @@ pub async fn publish(
     let image = image_of(slim, &wanted[0], tags, archive);
     report.result(model::Image { compressed_bytes: compressed, ..image });
     Ok(Verdict { kind, why, exit, published })
+}
+
+/// Names that the result is called by.
+fn wanted(session: &Session<'_>, reference: &Reference) -> Vec<String> {
+    match session.plan.outputs.tags.as_slice() {
+        [] => vec![reference.slim_name()],
+        tags => tags.to_vec(),
+    }
+}
+
+/// Names that it gets in the engine.
+pub fn names(session: &Session<'_>, reference: &Reference) -> Vec<String> {
+    if is_passing(session) { Vec::new() } else { wanted(session, reference) }
 }
 
 /// Whether an image comes from elsewhere and goes elsewhere, so that the engine only runs it and names nothing.
@@ -151,6 +161,7 @@ fn image_of(slim: &PackedImage, reference: &str, tags: Vec<String>, archive: Opt
         digest: slim.id.clone(),
         size_bytes: slim.layer.content_bytes,
         layers: 1,
+        layer_list: Some(vec![model::Layer { diff_id: slim.layer.diff_id.clone(), bytes: slim.layer.content_bytes }]),
         ..model::Image::default()
     }
 }

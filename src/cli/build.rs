@@ -121,6 +121,9 @@ pub struct OutputArgs {
     /// Let the slim image take the place of an index of several platforms
     #[arg(long)]
     pub force: Option<bool>,
+    /// Build also what is up to date: made before, verified, of the same inputs
+    #[arg(long)]
+    pub rebuild: Option<bool>,
     /// Write the digest of the result's manifest to this file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,

@@ -81,11 +81,12 @@ impl Images {
         let (mut about, mut merge) = (About::default(), Merge::new());
         for (number, diff_id) in config.diff_ids().iter().enumerate() {
             let dir = self.layers.get(diff_id)?.context("a layer is gone again")?;
-            about.size += size(&dir).context("measure the image")?;
+            about.sizes.push(size(&dir).context("measure the image")?);
             if self.foreign {
                 merge.layer(archive.layer(image, number)?)?;
             }
         }
+        about.size = about.sizes.iter().sum();
         if self.foreign {
             about.files = merge.tree().iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
         }
@@ -114,6 +115,14 @@ impl Images {
             return Ok(None);
         }
         Ok(Some(self.read_about(id)?.files))
+    }
+
+    /// Bytes of each layer, lowest first; `None` where nobody measured them.
+    ///
+    /// # Errors
+    /// When the image is gone.
+    pub fn layer_sizes(&self, id: &str) -> Result<Option<Vec<u64>>> {
+        Ok(Some(self.read_about(id)?.sizes).filter(|sizes| !sizes.is_empty()))
     }
 
     /// The unpacked layers of an image, lowest first.
@@ -280,6 +289,9 @@ impl Images {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct About {
     size: u64,
+    /// Of each layer; empty in what older versions wrote.
+    #[serde(default)]
+    sizes: Vec<u64>,
     /// As the layers have them; empty for root, whose unpacked ones are the same.
     files: Vec<(ImagePath, Entry)>,
 }
