@@ -2,11 +2,13 @@
 //! what came of it into an exit status.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use slim::batch;
 use slim::build::{self, Built};
 use slim::cli::{self, Command, Progress, ReportCommand, Stop};
 use slim::engine::host::Surroundings;
@@ -117,6 +119,7 @@ fn controller() -> ExitCode {
 
 fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Result<Exit> {
     match &invocation.command {
+        Command::Build(args) if let Some(entries) = &invocation.batch => run_batch(args, entries, vars, ui),
         Command::Build(args) => {
             let plan = plan_of(invocation, args, vars)?;
             runtime()?.block_on(run_build(&plan, ui))
@@ -205,6 +208,17 @@ async fn run_build(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
     let (ended, swept) = build::with_engine(plan, ui, false, async |session| Ok(build::build(session).await)).await?;
     let exit = ended.map_or_else(Ok, |built| conclude(plan, ui, built))?;
     swept.map(|()| exit)
+}
+
+/// `slim build --all`.
+fn run_batch(args: &cli::BuildArgs, entries: &[cli::batch::Entry], vars: &cli::Vars, ui: &Arc<Ui>) -> Result<Exit> {
+    let mut stdin = Vec::new();
+    if args.source.registry_secret_stdin == Some(true) {
+        std::io::stdin().lock().read_to_end(&mut stdin).context("read the secret from stdin")?;
+    }
+    let jobs = batch::jobs(entries, batch::Here { vars, stdin: &stdin }).map_err(cli::UsageError::into_error)?;
+    let at_once = args.batch.jobs.map_or_else(batch::default_jobs, |jobs| jobs as usize);
+    runtime()?.block_on(batch::run(jobs, at_once, ui))
 }
 
 /// `slim verify`.

@@ -131,7 +131,7 @@ fn trip(phase: &str) {
 
 pub use compare::compare;
 pub use current::Current;
-pub use ending::{or_signal, with_engine};
+pub use ending::{Signals, or_signal, with_engine};
 pub use traces::record_to;
 
 /// Makes an image small and proves it. Never fails as a function: what went wrong is in [`Built::error`].

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::batch::BatchArgs;
 use super::copy::AccessArgs;
 use super::edits::EditArgs;
 use super::keep::KeepArgs;
@@ -19,6 +20,9 @@ pub struct BuildArgs {
     /// What to make small.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Several images at once.
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// What comes out.
     #[command(flatten)]
     pub output: OutputArgs,

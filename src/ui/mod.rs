@@ -20,6 +20,7 @@ use crate::report::show::{Paint, Style, show};
 use crate::report::model::Image;
 use crate::report::{Redactor, Report};
 
+pub mod batch;
 mod fancy;
 mod json;
 pub mod terminal;
