@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::{Session, elsewhere, inputs, publish, subject};
 use crate::image::{ImageConfig, Reference};
-use crate::pack::config::LABEL_INPUTS;
+use crate::pack::config::{CREATED_BY, LABEL_INPUTS};
 use crate::plan::Source;
 use crate::report::{self, Redactor, model};
 use crate::store::Transport;
@@ -104,8 +104,12 @@ fn wanted(session: &Session<'_>) -> bool {
     session.plan.verify && !session.plan.outputs.rebuild
 }
 
+/// Whether an image is a result of these inputs. Labels are inherited: one that somebody made from a result has them,
+/// and a history that goes on.
 fn says(config: &ImageConfig, inputs: &str) -> bool {
-    config.labels().get(LABEL_INPUTS).is_some_and(|label| label == inputs)
+    let last = config.value()["history"].as_array().and_then(|history| history.last());
+    let is_ours = last.is_some_and(|step| step["created_by"] == CREATED_BY) && config.diff_ids().len() == 1;
+    is_ours && config.labels().get(LABEL_INPUTS).is_some_and(|label| label == inputs)
 }
 
 /// Source and result in figures: of the report that made the result, where it is still there; else as the engine has

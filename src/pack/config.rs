@@ -17,6 +17,9 @@ pub const LABEL_INPUTS: &str = "slim.inputs";
 /// Label with this program's version.
 pub const LABEL_VERSION: &str = "slim.version";
 
+/// What the last entry of a result's history says.
+pub const CREATED_BY: &str = "slim build";
+
 /// What the result's labels say of its making.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
@@ -78,7 +81,7 @@ fn history(source: &ImageConfig, created: &str) -> Value {
     if !created.is_empty() {
         ours.insert("created".into(), json!(created));
     }
-    ours.insert("created_by".into(), json!("slim build"));
+    ours.insert("created_by".into(), json!(CREATED_BY));
     entries.push(Value::Object(ours));
     Value::Array(entries)
 }

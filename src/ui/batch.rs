@@ -246,8 +246,12 @@ fn sizes(source: Option<&Image>, result: Option<&Image>) -> String {
         (Some(source), Some(result)) => figures::factor(source.size_bytes, result.size_bytes),
         _ => String::new(),
     };
-    let factor = if factor.is_empty() { factor } else { format!(" ({factor} smaller)") };
-    format!("{} -> {}{factor}", size(source), size(result))
+    format!("{} -> {}{}", size(source), size(result), smaller(&factor))
+}
+
+/// How many times, where that says something.
+fn smaller(factor: &str) -> String {
+    if matches!(factor, "" | "1.0x") { String::new() } else { format!(" ({factor} smaller)") }
 }
 
 /// What all of them came to.
@@ -258,8 +262,7 @@ fn together(sum: &Sum, style: Style) -> Vec<String> {
     let mut lines = vec![first];
     if let Some(unique) = &sum.unique {
         let Unique { images, before, after } = *unique;
-        let change = figures::factor(before, after);
-        let change = if change.is_empty() { change } else { format!(" ({change} smaller)") };
+        let change = smaller(&figures::factor(before, after));
         let of = counted(images, "image", "images");
         lines.push(format!("layers of {of}, each counted once: {} -> {}{change}", bytes(before), bytes(after)));
         if after > before {
