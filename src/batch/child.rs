@@ -1,5 +1,6 @@
 //! Child: the process that makes one image of a batch small, and what it tells of that.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
@@ -114,13 +115,14 @@ async fn last_words(mut stream: impl AsyncRead + Unpin) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
+/// Its status. A signal that comes before it listens for one ends it as well.
 fn exit_of(status: ExitStatus) -> Exit {
-    status.code().and_then(|code| u8::try_from(code).ok()).and_then(Exit::from_code).unwrap_or(Exit::Failed)
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).and_then(Exit::from_code).unwrap_or(Exit::Failed)
 }
 
 /// Why a process ended that did not say it in an event.
 fn why(status: ExitStatus, said: &str) -> String {
-    use std::os::unix::process::ExitStatusExt;
     let how = match (status.signal(), status.code()) {
         (Some(9), _) => "its process was killed; was there too little memory?".to_owned(),
         (Some(signal), _) => format!("its process was ended by signal {signal}"),
@@ -129,5 +131,20 @@ fn why(status: ExitStatus, said: &str) -> String {
     match said.lines().rfind(|line| !line.trim().is_empty()) {
         Some(line) => format!("{how}: {}", line.trim().trim_start_matches("slim: ")),
         None => how,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_process_ended_is_its_status_or_a_reason() {
+        let of = |raw: i32| ExitStatus::from_raw(raw);
+        for (raw, exit) in [(0, Exit::Done), (5 << 8, Exit::Differs), (2, Exit::Interrupted), (15, Exit::Terminated), (9, Exit::Failed), (99 << 8, Exit::Failed)] {
+            assert_eq!(exit_of(of(raw)), exit, "{raw}");
+        }
+        assert_eq!(why(of(9), ""), "its process was killed; was there too little memory?");
+        assert_eq!(why(of(1 << 8), "slim: no\n\n"), "its process ended with status 1: no");
     }
 }
