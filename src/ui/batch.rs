@@ -210,14 +210,10 @@ impl Ui {
             let line = format!("{}{pad}  {name:width$}  {}", self.talk.paint(paint, word), self.clean(&outcome.text()));
             stage.talk(&format!("{}\n", line.trim_end()));
         }
-        for line in together(sum, self.talk) {
-            stage.talk(&format!("{}\n", self.clean_painted(&line)));
+        let unknown: Vec<String> = sum.unknown.iter().map(|name| self.clean(name)).collect();
+        for line in together(sum, &unknown, self.talk) {
+            stage.talk(&format!("{line}\n"));
         }
-    }
-
-    /// Our own words, with names in them that were cleaned.
-    fn clean_painted(&self, line: &str) -> String {
-        if self.talk.color { line.to_owned() } else { self.clean(line) }
     }
 }
 
@@ -254,8 +250,8 @@ fn smaller(factor: &str) -> String {
     if matches!(factor, "" | "1.0x") { String::new() } else { format!(" ({factor} smaller)") }
 }
 
-/// What all of them came to.
-fn together(sum: &Sum, style: Style) -> Vec<String> {
+/// What all of them came to; `unknown` are the names of those that are not in it.
+fn together(sum: &Sum, unknown: &[String], style: Style) -> Vec<String> {
     let good = sum.outcomes.iter().filter(|outcome| outcome.exit == Exit::Done).count();
     let mut first = format!("{good} of {}", counted(sum.outcomes.len() as u64, "image", "images"));
     first.push_str(if good == sum.outcomes.len() { " fine" } else { " fine, the others are not" });
@@ -270,9 +266,8 @@ fn together(sum: &Sum, style: Style) -> Vec<String> {
             lines.push(format!("{} {text}", style.paint(Paint::Caution, "warning:")));
         }
     }
-    if !sum.unknown.is_empty() {
-        let text = format!("layers, each counted once: unknown for {}", sum.unknown.join(", "));
-        lines.push(text);
+    if !unknown.is_empty() {
+        lines.push(format!("layers, each counted once: unknown for {}", unknown.join(", ")));
     }
     lines
 }
