@@ -1,6 +1,7 @@
 //! slim makes a container image small: it runs the image once, keeps what the run touched, and proves that
 //! the result answers the same.
 
+pub mod batch;
 pub mod build;
 pub mod cli;
 pub mod copy;

@@ -2,12 +2,14 @@
 //! what came of it into an exit status.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
+use slim::batch;
 use slim::build::{self, Built};
 use slim::cli::{self, CacheCommand, Command, Progress, ReportCommand, Stop};
 use slim::engine::embedded::cache::Listing;
@@ -119,6 +121,7 @@ fn controller() -> ExitCode {
 
 fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Result<Exit> {
     match &invocation.command {
+        Command::Build(args) if let Some(entries) = &invocation.batch => run_batch(args, entries, vars, ui),
         Command::Build(args) => {
             let plan = plan_of(invocation, args, vars)?;
             runtime()?.block_on(run_build(&plan, ui))
@@ -233,6 +236,17 @@ async fn run_build(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
     swept.map(|()| exit)
 }
 
+/// `slim build --all`.
+fn run_batch(args: &cli::BuildArgs, entries: &[cli::batch::Entry], vars: &cli::Vars, ui: &Arc<Ui>) -> Result<Exit> {
+    let mut stdin = Vec::new();
+    if args.source.registry_secret_stdin == Some(true) {
+        std::io::stdin().lock().read_to_end(&mut stdin).context("read the secret from stdin")?;
+    }
+    let jobs = batch::jobs(entries, batch::Here { vars, stdin: &stdin }).map_err(cli::UsageError::into_error)?;
+    let at_once = args.batch.jobs.map_or_else(batch::default_jobs, |jobs| jobs as usize);
+    runtime()?.block_on(batch::run(jobs, at_once, ui))
+}
+
 /// `slim verify`.
 async fn run_verify(plan: &BuildPlan, other: &str, ui: &Arc<Ui>) -> Result<Exit> {
     let (ended, swept) = build::with_engine(plan, ui, false, async |session| Ok(build::compare(session, other).await)).await?;
@@ -256,6 +270,11 @@ async fn run_trace(plan: &BuildPlan, file: &Path, ui: &Arc<Ui>) -> Result<Exit> 
 /// Writes the report, shows the summary, names the result.
 fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     let file = plan.outputs.report.as_deref();
+    if let Some(current) = &built.current {
+        ui.up_to_date(&current.name, current.source.as_ref(), current.result.as_ref());
+        ui.result(&built.published)?;
+        return Ok(Exit::Done);
+    }
     if let Some(path) = file {
         built.finished.write(path)?;
     }

@@ -10,8 +10,12 @@ mod support;
 
 #[path = "build/alike.rs"]
 mod alike;
+#[path = "build/batch.rs"]
+mod batch;
 #[path = "build/config.rs"]
 mod config;
+#[path = "build/current.rs"]
+mod current;
 #[path = "build/flags.rs"]
 mod flags;
 #[path = "build/health.rs"]

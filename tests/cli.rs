@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/batch.rs"]
+mod batch;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -690,7 +693,7 @@ fn the_help_begins_with_the_image_and_has_its_flags_in_groups() {
     let (_, help, _) = run(dir(&[]).path(), "build --help", &[]);
     let groups: Vec<&str> = help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
     let expected = [
-        "Options:", "Arguments:", "Image:", "Results:", "Probes:", "Files:", "Run:", "Recording:",
+        "Options:", "Arguments:", "Image:", "Batch:", "Results:", "Probes:", "Files:", "Run:", "Recording:",
         "Config of the slim image:", "Output:", "Engine:", "Examples:",
     ];
     assert_eq!(groups, expected);

@@ -32,7 +32,7 @@ fn docker(args: &[&str]) -> String {
 #[track_caller]
 fn build(image: &str, env: &[(&str, &str)], tag: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
-    let output = slim(&["build", image, "--http-probe", "-t", tag]).current_dir(dir.path()).envs(env.iter().copied()).output();
+    let output = slim(&["build", image, "--http-probe", "--rebuild", "-t", tag]).current_dir(dir.path()).envs(env.iter().copied()).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", said(&output));
     let report: Value = serde_json::from_slice(&std::fs::read(dir.path().join("slim.report.json")).unwrap()).unwrap();

@@ -517,6 +517,11 @@ fn an_image_from_a_registry_is_made_small_into_a_registry() {
     let raw = tool(dir, "skopeo", &["inspect", "--raw", "--creds", &creds, "--tls-verify=false", &small]);
     assert_eq!(slim::store::digest::Digest::of(raw.as_bytes()).to_string(), std::fs::read_to_string(dir.join("digest")).unwrap());
     assert_eq!(json(&raw)["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    // Another machine has nothing but the registry, and sees there that nothing is to be done.
+    std::fs::remove_file(dir.join("digest")).unwrap();
+    let again = ok(dir, &[&["build", &fat][..], &more, &me].concat());
+    assert!(again.ends_with(&format!("up to date: {address}/app:1\n")) && !again.contains("pull"), "{again}");
+    assert_eq!(slim::store::digest::Digest::of(raw.as_bytes()).to_string(), std::fs::read_to_string(dir.join("digest")).unwrap());
     let tags = tool(dir, "docker", &["image", "ls", "--format", "{{.Repository}}"]);
     assert!(!tags.contains(&address), "{tags}");
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Session, subject};
+use super::{Session, current, subject};
 use crate::copy::access::access;
 use crate::copy::engine::as_archive;
 use crate::engine::ImageInfo;
 use crate::exit::{Exit, Hint};
-use crate::image::Reference;
 use crate::image::reference::Name;
+use crate::image::{ImageConfig, Reference};
 use crate::pack::archive::PackedImage;
 use crate::plan::{Pull, Source};
 use crate::progress::Monitor;
@@ -27,12 +27,7 @@ use crate::store::{self, Access, Transport, sink};
 /// When it cannot be read, has no image for the engine's platform, or the engine does not take it.
 pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Reference, ImageInfo)> {
     session.phase("pull", transport.to_string());
-    let source = store::Source::open(transport, &reach(session)).await?;
-    let wish = match &session.plan.run.platform {
-        Some(text) => Some(Platform::parse(text)?),
-        None => source.index().map(|_| Platform { architecture: session.engine.info().arch.clone(), ..Platform::here() }),
-    };
-    let image = Arc::new(source.image(wish.as_ref()).await?);
+    let (source, image) = open(session, transport).await?;
     image.fetch(|_| true).await?;
     if let Some((index, ..)) = source.index() {
         let others = index.manifests.len() - 1;
@@ -83,6 +78,56 @@ fn embedded_name(session: &Session<'_>, text: &str) -> Option<Name> {
         Ok(Reference::Name(name)) if session.engine.info().is_embedded() => Some(name),
         _ => None,
     }
+}
+
+/// What an image elsewhere is called, and the digest of its config; its layers stay where they are.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn peek(session: &Session<'_>, transport: &Transport) -> Result<(Reference, String)> {
+    let (_, image) = open(session, transport).await?;
+    let id = image.id().to_string();
+    Ok((name_of(transport, &id)?, id))
+}
+
+/// What is where a result is to go, compressed as that is to be. `None`: something else.
+///
+/// # Errors
+/// When nothing is there, or it cannot be read.
+pub async fn there(session: &Session<'_>, to: &Transport) -> Result<Option<There>> {
+    let source = store::Source::open(&current::as_layout(to), &reach(session)).await?;
+    if source.index().is_some() {
+        return Ok(None);
+    }
+    let image = source.image(None).await?;
+    let wish = to.compression().or(session.plan.outputs.compress).unwrap_or(Compression::Gzip);
+    let alike = image.layers.iter().all(|layer| layer.compression == wish);
+    match &image.manifest {
+        Some((_, _, descriptor)) if alike => {
+            Ok(Some(There { config: image.parsed_config()?, id: image.id().to_string(), digest: descriptor.digest.clone() }))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// An image that is where a result is to go.
+pub struct There {
+    /// Its config.
+    pub config: ImageConfig,
+    /// The digest of that.
+    pub id: String,
+    /// The digest of its manifest.
+    pub digest: String,
+}
+
+async fn open(session: &Session<'_>, transport: &Transport) -> Result<(store::Source, Arc<store::Image>)> {
+    let source = store::Source::open(transport, &reach(session)).await?;
+    let wish = match &session.plan.run.platform {
+        Some(text) => Some(Platform::parse(text)?),
+        None => source.index().map(|_| Platform { architecture: session.engine.info().arch.clone(), ..Platform::here() }),
+    };
+    let image = Arc::new(source.image(wish.as_ref()).await?);
+    Ok((source, image))
 }
 
 /// What an image from elsewhere is called: its name, or one made of its file's.

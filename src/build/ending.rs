@@ -30,15 +30,20 @@ fn ends() -> [(SignalKind, Exit); 4] {
 }
 
 /// Those signals, from now on until the program ends: once somebody listens they kill no more.
-struct Signals(Vec<(Signal, Exit)>);
+pub struct Signals(Vec<(Signal, Exit)>);
 
 impl Signals {
-    fn listen() -> Result<Self> {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the kernel does not let us.
+    pub fn listen() -> Result<Self> {
         let listen = |(kind, exit)| Ok((signal(kind).with_context(|| format!("wait for {kind:?}"))?, exit));
         ends().into_iter().map(listen).collect::<Result<_>>().map(Self)
     }
 
-    async fn next(&mut self) -> Exit {
+    /// Waits for the next of them.
+    pub async fn next(&mut self) -> Exit {
         std::future::poll_fn(|cx| {
             let came = self.0.iter_mut().find_map(|(signal, exit)| signal.poll_recv(cx).is_ready().then_some(*exit));
             came.map_or(Poll::Pending, Poll::Ready)

@@ -6,11 +6,13 @@
 pub mod apart;
 mod case;
 mod compare;
+mod current;
 mod early;
 mod elsewhere;
 mod ending;
 mod findings;
 mod holdout;
+mod inputs;
 mod prove;
 mod publish;
 mod record;
@@ -70,6 +72,16 @@ pub struct Built {
     pub recording: Option<traces::Kept>,
     /// Why it stopped; `None` when it came to a verdict.
     pub error: Option<anyhow::Error>,
+    /// The result that was there already: nothing was done, and the report says nothing. `None` for a build.
+    pub current: Option<Current>,
+}
+
+/// What the stages come to.
+enum Ended {
+    /// The image was made.
+    Verdict(Verdict),
+    /// It was there.
+    Current(Box<Current>),
 }
 
 /// A verdict with what it rests on.
@@ -118,7 +130,8 @@ fn trip(phase: &str) {
 }
 
 pub use compare::compare;
-pub use ending::{or_signal, with_engine};
+pub use current::Current;
+pub use ending::{Signals, or_signal, with_engine};
 pub use traces::record_to;
 
 /// Makes an image small and proves it. Never fails as a function: what went wrong is in [`Built::error`].
@@ -133,11 +146,19 @@ pub async fn build(session: &Session<'_>) -> Built {
     builder.phases(phases);
     builder.warnings(session.monitor.warnings());
     match ended {
-        Ok(verdict) => Built {
+        Ok(Ended::Verdict(verdict)) => Built {
             finished: builder.finish(verdict.kind, &verdict.why, verdict.exit),
             published: verdict.published,
             recording,
             error: None,
+            current: None,
+        },
+        Ok(Ended::Current(current)) => Built {
+            finished: builder.finish(VerdictKind::Verified, "", Exit::Done),
+            published: current.published.clone(),
+            recording: None,
+            error: None,
+            current: Some(*current),
         },
         Err(error) => {
             let (exit, why) = (engine::exit_of(&error), exit::causes(&error));
@@ -149,15 +170,25 @@ pub async fn build(session: &Session<'_>) -> Built {
                 builder.answers(&heard, None);
             }
             let finished = builder.finish(VerdictKind::Failed, &why, exit);
-            Built { finished, published: Vec::new(), recording, error: Some(error) }
+            Built { finished, published: Vec::new(), recording, error: Some(error), current: None }
         }
     }
 }
 
 /// The sentence.
-async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<traces::Kept>) -> Result<Verdict> {
+async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<traces::Kept>) -> Result<Ended> {
     elsewhere::check_destination(session).await?;
-    let subject = subject::open(session, report).await?;
+    let masks = redactor(session.plan);
+    if let Some(current) = current::before_fetching(session, &masks).await {
+        return up_to_date(session, current);
+    }
+    let mut subject = subject::open(session, report).await?;
+    subject.inputs = current::inputs_of(session, &subject.config_digest, &masks);
+    if let Some(inputs) = &subject.inputs
+        && let Some(current) = current::find(session, &subject.reference, inputs).await
+    {
+        return up_to_date(session, current);
+    }
     let helper = helper(session, &subject).await?;
     let mut recorded = record::record(session, &subject, &helper, report).await?;
     if session.plan.outputs.artifacts.is_some() {
@@ -171,7 +202,12 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
         Some(measuring) => Some(measuring.bytes().await?),
         None => None,
     };
-    publish::publish(session, &subject, &slim, proof, compressed, report).await
+    publish::publish(session, &subject, &slim, proof, compressed, report).await.map(Ended::Verdict)
+}
+
+fn up_to_date(session: &Session<'_>, current: Current) -> Result<Ended> {
+    current::write_digest(session, &current)?;
+    Ok(Ended::Current(Box::new(current)))
 }
 
 /// What containers of our own need: a volume, into which the recording puts this executable.

@@ -8,6 +8,7 @@ use super::{Session, Verdict, elsewhere};
 use crate::exit::Exit;
 use crate::image::Reference;
 use crate::pack::archive::PackedImage;
+use crate::plan::Source;
 use crate::report::{Builder, VerdictKind, model};
 
 /// What a tag of a result that did not pass ends with.
@@ -26,10 +27,7 @@ pub async fn publish(
     report: &mut Builder,
 ) -> Result<Verdict> {
     let outputs = &session.plan.outputs;
-    let wanted = match outputs.tags.as_slice() {
-        [] => vec![subject.reference.slim_name()],
-        tags => tags.to_vec(),
-    };
+    let wanted = wanted(session, &subject.reference);
     let (kind, why, exit) = judge(proof.as_ref());
     if exit != Exit::Done {
         let apart = apart(&wanted[0])?;
@@ -54,16 +52,29 @@ pub async fn publish(
         }
     };
     let archive = outputs.written.first().map(elsewhere::shown);
-    let tags = if is_passing(session, subject) { Vec::new() } else { wanted.clone() };
+    let tags = if is_passing(session, subject.passing) { Vec::new() } else { wanted.clone() };
     let image = image_of(slim, &wanted[0], tags, archive);
     report.result(model::Image { compressed_bytes: compressed, ..image });
     Ok(Verdict { kind, why, exit, published })
 }
 
+/// Names that the result is called by.
+fn wanted(session: &Session<'_>, reference: &Reference) -> Vec<String> {
+    match session.plan.outputs.tags.as_slice() {
+        [] => vec![reference.slim_name()],
+        tags => tags.to_vec(),
+    }
+}
+
+/// Names that it gets in the engine.
+pub fn names(session: &Session<'_>, reference: &Reference) -> Vec<String> {
+    if is_passing(session, matches!(session.plan.source, Source::Elsewhere(_))) { Vec::new() } else { wanted(session, reference) }
+}
+
 /// Whether an image comes from elsewhere and goes elsewhere, so that the engine only runs it and names nothing.
-fn is_passing(session: &Session<'_>, subject: &Subject) -> bool {
+fn is_passing(session: &Session<'_>, passing: bool) -> bool {
     let outputs = &session.plan.outputs;
-    subject.passing && outputs.tags.is_empty() && !outputs.written.is_empty()
+    passing && outputs.tags.is_empty() && !outputs.written.is_empty()
 }
 
 /// Tags and what is written elsewhere. What may fail for want of space comes first, what cannot be undone last: an
@@ -72,7 +83,7 @@ async fn give(names: &mut Names<'_>, subject: &Subject, slim: &PackedImage, want
     let session = names.session;
     let staged = elsewhere::stage(session, slim, wanted).await?;
     let mut published = Vec::new();
-    for tag in wanted.iter().filter(|_| !is_passing(session, subject)) {
+    for tag in wanted.iter().filter(|_| !is_passing(session, subject.passing)) {
         names.give(tag).await.with_context(|| format!("tag the result {tag}"))?;
         published.push((tag.clone(), slim.id.clone()));
     }
@@ -150,6 +161,7 @@ fn image_of(slim: &PackedImage, reference: &str, tags: Vec<String>, archive: Opt
         digest: slim.id.clone(),
         size_bytes: slim.layer.content_bytes,
         layers: 1,
+        layer_list: Some(vec![model::Layer { diff_id: slim.layer.diff_id.clone(), bytes: slim.layer.content_bytes }]),
         ..model::Image::default()
     }
 }

@@ -149,7 +149,7 @@ pub async fn pack(
     let mut contents = Overlay::new(&mut image.pristine, &written);
     let layer = layer::write(&keep.tree(&image.tree), keep.kept.keys(), &mut contents, &mut out).await?;
     drop(out);
-    let provenance = Provenance { source_id: subject.info.id.clone(), keep_set: keep.digest() };
+    let provenance = Provenance { source_id: subject.info.id.clone(), keep_set: keep.digest(), inputs: subject.inputs.clone() };
     let config = pack::config::build(&subject.config, &layer.diff_id, &session.plan.edits, &provenance)?;
     PackedImage::new(config, layer, file)
 }

@@ -30,6 +30,8 @@ pub struct Subject {
     pub config: ImageConfig,
     /// `sha256:` of that document: the same in every store, where the ID may be that of a manifest.
     pub config_digest: String,
+    /// Digest of all that the result follows from; `None` where it is not known, or nothing is verified.
+    pub inputs: Option<String>,
     /// The command line that runs.
     pub argv: Vec<String>,
     /// The image's VOLUMEs: a container of any purpose has mounts there.
@@ -110,6 +112,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
         digest: info.id.clone(),
         size_bytes: info.size,
         layers: info.layers as u64,
+        layer_list: layers(session, &info.id, &config).await,
         ..model::Image::default()
     });
     for mount in writable_mounts(&plan.run) {
@@ -119,7 +122,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
     }
     let volumes = config.volumes();
     let mount_points = mount_points(&volumes, &plan.run);
-    Ok(Subject { reference, passing, info, config, config_digest, argv, volumes, mount_points, probes, uses })
+    Ok(Subject { reference, passing, info, config, config_digest, inputs: None, argv, volumes, mount_points, probes, uses })
 }
 
 /// `--platform` picks from what has several: an image that the engine has is for one.
@@ -131,6 +134,13 @@ fn other_than_asked(asked: Option<&str>, reference: &Reference, info: &ImageInfo
     let (name, has) = (reference.familiar(), format!("{}/{}", info.os, info.arch));
     let what = format!("{name} is for {has}, not for {asked} as --platform says");
     Err(anyhow!(what)).context(Hint::new("drop --platform, or give --pull=always to fetch the other one"))
+}
+
+/// The layers with what each adds; `None` where the engine does not say, which is no reason to build nothing.
+pub(super) async fn layers(session: &Session<'_>, id: &str, config: &ImageConfig) -> Option<Vec<model::Layer>> {
+    let sizes = session.engine.layer_sizes(id, config).await.ok()??;
+    let layers = config.diff_ids().into_iter().zip(sizes);
+    Some(layers.map(|(diff_id, bytes)| model::Layer { diff_id, bytes }).collect())
 }
 
 /// `sha256:` and the hex.

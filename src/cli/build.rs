@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::batch::BatchArgs;
 use super::copy::AccessArgs;
 use super::edits::EditArgs;
 use super::keep::KeepArgs;
@@ -19,6 +20,9 @@ pub struct BuildArgs {
     /// What to make small.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Several images at once.
+    #[command(flatten)]
+    pub batch: BatchArgs,
     /// What comes out.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -121,6 +125,9 @@ pub struct OutputArgs {
     /// Let the slim image take the place of an index of several platforms
     #[arg(long)]
     pub force: Option<bool>,
+    /// Build also what is up to date: made before, verified, of the same inputs
+    #[arg(long)]
+    pub rebuild: Option<bool>,
     /// Write the digest of the result's manifest to this file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,

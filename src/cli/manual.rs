@@ -112,7 +112,7 @@ fn row(text: &mut String, arg: &clap::Arg, flags: &[settings::Flag]) {
     };
     let short = arg.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
     let flag = flags.iter().find(|flag| flag.name == long);
-    let form = match (flag.is_some_and(|flag| flag.switch), flag.is_some_and(|flag| flag.list)) {
+    let form = match (super::is_switch(arg), flag.is_some_and(|flag| flag.list)) {
         (true, _) => format!("`--{long}[=BOOL]`"),
         (false, true) => format!("`--{long} {values}` ..."),
         (false, false) => format!("`--{long} {values}`"),

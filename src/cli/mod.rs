@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use crate::engine::{EngineChoice, EngineKind};
 
 pub mod absent;
+pub mod batch;
 pub mod build;
 pub mod cache;
 pub mod copy;
@@ -59,6 +60,7 @@ Examples:
   slim build app --exec 'convert /in.png /out.jpg'  commands in the container, repeatable
   slim build tool --mount .:/w:ro -- --flag arg     a program that runs and exits
   slim build --dockerfile . --tag app:slim          build it first
+  slim build --all --jobs 4                         every image that slim.toml lists
 
 Every flag is also a variable (SLIM_HTTP_PROBE=true) and a key of slim.toml.";
 

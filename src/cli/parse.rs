@@ -10,6 +10,7 @@ use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 
+use super::batch::{self, Entry};
 use super::settings::{self, Origins, Setting, SettingsFile, Vars};
 use super::{Command, Common, absent, read};
 use crate::exit::{Exit, Hint};
@@ -25,6 +26,18 @@ pub struct Invocation {
     pub origins: Origins,
     /// Variables that look like ours and name nothing, one line each.
     pub warnings: Vec<String>,
+    /// `--all`: the command lines that this one stands for; `None` for one that stands for itself.
+    pub batch: Option<Vec<Entry>>,
+}
+
+impl Entry {
+    /// Its command line with more words that are not for the program in the image.
+    #[must_use]
+    pub fn with(&self, added: &[String]) -> Vec<OsString> {
+        let mut grammar = super::command();
+        grammar.build();
+        insert(&self.words, added.iter(), &grammar.find_subcommand("build").map(takes_hyphens).unwrap_or_default())
+    }
 }
 
 /// Why there is nothing to do.
@@ -107,6 +120,19 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
         Command::Completions { .. } | Command::Man { .. } => SettingsFile::default(),
     };
     let settable = grammar.find_subcommand("build").map(settings::flags).unwrap_or_default();
+    let batch = match &typed.command {
+        Command::Build(build) if build.batch.all == Some(true) => {
+            batch::check(build, |flag| said.contains(flag), vars)?;
+            let hyphens = takes_hyphens(command);
+            let entry = |section: settings::Section| Entry {
+                words: insert(&words, batch::added(&section).iter(), &hyphens),
+                name: section.name,
+                origin: section.origin,
+            };
+            Some(file.images(&settable)?.into_iter().map(entry).collect())
+        }
+        _ => None,
+    };
     let layers = file.layers(&settable, image.as_deref())?;
     let added = settings::gather(&known, &said, vars, layers);
     let warnings = settings::strangers(&known, vars);
@@ -118,7 +144,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
             read(all).map_err(|error| blame(&name, &added, error))?.0
         }
     };
-    Ok(Invocation { common: cli.common, command: cli.command, origins, warnings })
+    Ok(Invocation { common: cli.common, command: cli.command, origins, warnings, batch })
 }
 
 /// Names of the flags that were typed.

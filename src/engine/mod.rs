@@ -15,7 +15,7 @@ use futures_util::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::image::{Entry, ImagePath};
+use crate::image::{Entry, ImageConfig, ImagePath};
 use crate::progress::{Fact, Monitor};
 use crate::sensor::control::SENSOR_DIR;
 
@@ -206,6 +206,11 @@ pub trait Engine: Send + Sync {
     /// The image's config document, byte for byte (its SHA-256 is the image ID where the engine's store
     /// is content-addressed by config).
     async fn image_config(&self, id: &str) -> Result<Vec<u8>>;
+    /// Uncompressed bytes of each layer of an image that has this config, lowest first; `None` where the engine does not
+    /// say.
+    async fn layer_sizes(&self, _id: &str, _config: &ImageConfig) -> Result<Option<Vec<u64>>> {
+        Ok(None)
+    }
     /// The files of an image as its layers have them, where a container shows them otherwise (an ordinary user cannot
     /// give files away); `None` where it shows them as they are.
     async fn files(&self, _id: &str) -> Result<Option<Vec<(ImagePath, Entry)>>> {

@@ -12,8 +12,13 @@ use crate::plan::ConfigEdits;
 pub const LABEL_KEEP_SET: &str = "slim.keep-set";
 /// Label with the source's image ID.
 pub const LABEL_SOURCE: &str = "slim.source";
+/// Label with the digest of all that the result follows from; not there when that is not known, or nothing is verified.
+pub const LABEL_INPUTS: &str = "slim.inputs";
 /// Label with this program's version.
 pub const LABEL_VERSION: &str = "slim.version";
+
+/// What the last entry of a result's history says.
+pub const CREATED_BY: &str = "slim build";
 
 /// What the result's labels say of its making.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Provenance {
     pub source_id: String,
     /// [`crate::keep::KeepSet`]'s digest.
     pub keep_set: String,
+    /// Digest of what it follows from, for [`LABEL_INPUTS`]. `None`: not known, or nothing that anybody may rely on.
+    pub inputs: Option<String>,
 }
 
 /// The result's config document. How it differs from the source's is for the report to say (`report::config`).
@@ -49,11 +56,14 @@ pub fn build(
     let config = config.as_object_mut().context("the image config's `config` is not an object")?;
     edit(config, edits);
     let labels = object(config, "Labels");
-    for (key, value) in [
+    // An earlier result may be the source now.
+    labels.shift_remove(LABEL_INPUTS);
+    let inputs = provenance.inputs.as_deref().map(|inputs| (LABEL_INPUTS, inputs));
+    for (key, value) in inputs.into_iter().chain([
         (LABEL_KEEP_SET, provenance.keep_set.as_str()),
         (LABEL_SOURCE, provenance.source_id.as_str()),
         (LABEL_VERSION, env!("CARGO_PKG_VERSION")),
-    ] {
+    ]) {
         labels.insert(key.into(), json!(value));
     }
     Ok(patched(source.text(), source.value(), &document)?.into_bytes())
@@ -71,7 +81,7 @@ fn history(source: &ImageConfig, created: &str) -> Value {
     if !created.is_empty() {
         ours.insert("created".into(), json!(created));
     }
-    ours.insert("created_by".into(), json!("slim build"));
+    ours.insert("created_by".into(), json!(CREATED_BY));
     entries.push(Value::Object(ours));
     Value::Array(entries)
 }
@@ -178,7 +188,7 @@ mod tests {
     const SOURCE: &str = r#"{"architecture":"amd64","x-unknown":[1,2],"config":{"Env":["A=1","B=2"],"Healthcheck":{"Test":["CMD","x"],"StartInterval":5},"StopSignal":"SIGQUIT","Shell":["/bin/bash","-c"],"OnBuild":["RUN x"]},"created":"2020-01-02T03:04:05Z","history":[{"created_by":"a"},{"created_by":"b","empty_layer":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:1","sha256:2"]},"variant":"v2"}"#;
 
     fn provenance() -> Provenance {
-        Provenance { source_id: "sha256:s".into(), keep_set: "sha256:k".into() }
+        Provenance { source_id: "sha256:s".into(), keep_set: "sha256:k".into(), inputs: Some("sha256:i".into()) }
     }
 
     #[test]
@@ -212,9 +222,20 @@ mod tests {
             .replace("\"history\": []", r#""history": [{"created_by":"slim build"}]"#)
             .replace(
                 r#""\u0062"}"#,
-                &format!(r#""\u0062","slim.keep-set":"sha256:k","slim.source":"sha256:s","slim.version":"{version}"}}"#),
+                &format!(r#""\u0062","slim.inputs":"sha256:i","slim.keep-set":"sha256:k","slim.source":"sha256:s","slim.version":"{version}"}}"#),
             );
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_an_earlier_result_followed_from_is_not_taken_over() {
+        let source = ImageConfig::parse(SOURCE.as_bytes()).unwrap();
+        let bytes = build(&source, "sha256:d", &ConfigEdits::default(), &provenance()).unwrap();
+        let made = ImageConfig::parse(&bytes).unwrap();
+        assert_eq!(made.labels().get(LABEL_INPUTS).map(String::as_str), Some("sha256:i"));
+        let unknown = Provenance { inputs: None, ..provenance() };
+        let again = build(&made, "sha256:d", &ConfigEdits::default(), &unknown).unwrap();
+        assert_eq!(ImageConfig::parse(&again).unwrap().labels().get(LABEL_INPUTS), None);
     }
 
     #[test]

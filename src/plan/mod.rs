@@ -70,6 +70,8 @@ pub struct Outputs {
     pub compress: Option<Compression>,
     /// `--force`: one image may take the place of an index.
     pub force: bool,
+    /// `--rebuild`: also what is up to date.
+    pub rebuild: bool,
     /// `--digest-file`.
     pub digest_file: Option<PathBuf>,
     /// `--copy-meta-artifacts`.

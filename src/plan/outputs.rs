@@ -30,6 +30,7 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
     }
     let written = args.output.iter().map(|text| written(text, here)).collect::<Result<Vec<_>, _>>()?;
     let force = args.force.unwrap_or(false);
+    let rebuild = args.rebuild.unwrap_or(false);
     let digest_file = args.digest_file.clone();
     if let Some(path) = &digest_file {
         writable(path).map_err(|why| here.wrong("digest-file", why))?;
@@ -50,7 +51,7 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
         }
     }
     let artifacts = args.copy_meta_artifacts.clone();
-    Ok(Outputs { tags, written, compress, force, digest_file, artifacts, report, report_full: full, report_bodies: bodies })
+    Ok(Outputs { tags, written, compress, force, rebuild, digest_file, artifacts, report, report_full: full, report_bodies: bodies })
 }
 
 /// A name that an image can be given.

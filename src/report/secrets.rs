@@ -92,6 +92,16 @@ impl Redactor {
         self.values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     }
 
+    /// It knows its values also as Rust's `{:?}` writes them inside of quotes.
+    #[must_use]
+    pub fn of_quoted(mut self) -> Self {
+        let quoted: Vec<String> = self.values.iter().map(|value| format!("{value:?}")).collect();
+        self.values.extend(quoted.iter().map(|quoted| quoted[1..quoted.len() - 1].to_owned()));
+        self.values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.values.dedup();
+        self
+    }
+
     /// The text with every secret masked.
     pub fn text(&self, text: &str) -> String {
         let mut out = text.to_owned();

@@ -26,6 +26,16 @@ pub fn fork(child: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
+/// A process of this command gets SIGTERM when the thread that starts it ends, however that comes; see prctl(2),
+/// PR_SET_PDEATHSIG.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: one system call, which takes numbers; nothing is allocated or locked between fork and exec.
+    unsafe {
+        command.pre_exec(|| check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0).into()).map(drop));
+    }
+}
+
 /// Sets every signal that has no default disposition back to it, and unblocks all.
 pub fn reset_signals() {
     // The kernel's own struct: the C library lets nobody near the signals that it uses itself, and those too may have

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::progress::Fact;
 use crate::report::Report;
 use crate::report::file::to_line;
+use crate::report::model::Image;
 
 /// Name and major version of the event format.
 const SCHEMA: &str = "slim.events/1";
@@ -53,6 +54,11 @@ impl Json {
 /// An image that was made.
 pub(super) fn result(name: &str, digest: &str) -> Value {
     json!({"event": "result", "ref": name, "digest": digest})
+}
+
+/// A result that was there already.
+pub(super) fn up_to_date(name: &str, source: Option<&Image>, result: Option<&Image>) -> Value {
+    json!({"event": "up_to_date", "name": name, "source": source, "result": result})
 }
 
 /// An error, before the program ends.

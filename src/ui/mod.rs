@@ -17,8 +17,10 @@ use crate::image::path::printable;
 use crate::progress::{Fact, Monitor};
 use crate::report::figures;
 use crate::report::show::{Paint, Style, show};
+use crate::report::model::Image;
 use crate::report::{Redactor, Report};
 
+pub mod batch;
 pub mod cache;
 mod fancy;
 mod json;
@@ -98,6 +100,17 @@ impl Ui {
                 let line = self.clean(&report.verdict.line);
                 stage.talk(&format!("{} {line}\n", self.talk.paint(Paint::Bad, "slim:")));
             }
+            Mode::Quiet => {}
+        }
+    }
+
+    /// The result was there already: one line on stderr, or one `up_to_date` event.
+    pub fn up_to_date(&self, name: &str, source: Option<&Image>, result: Option<&Image>) {
+        let mut stage = self.stage();
+        stage.clear();
+        match self.mode {
+            Mode::Fancy | Mode::Plain | Mode::None => stage.talk(&format!("up to date: {}\n", self.clean(name))),
+            Mode::Json => stage.event(json::up_to_date(name, source, result)),
             Mode::Quiet => {}
         }
     }

@@ -86,13 +86,22 @@ impl Proxy {
 
     /// The run that talks through it, from the names that it chose; `None` before it made something.
     pub fn run(&self) -> Option<String> {
+        self.runs().into_iter().next()
+    }
+
+    /// All runs that talk through it, the first first.
+    pub fn runs(&self) -> Vec<String> {
         let shared = self.shared.lock().unwrap();
         let text = String::from_utf8_lossy(&shared.asked);
-        text.split("slim-").skip(1).find_map(|rest| {
+        let mut runs = Vec::new();
+        for rest in text.split("slim-").skip(1) {
             let run: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
             let named = rest[run.len()..].starts_with("-sensor") || rest[run.len()..].starts_with("-record");
-            (named && !run.is_empty()).then_some(run)
-        })
+            if named && !run.is_empty() && !runs.contains(&run) {
+                runs.push(run);
+            }
+        }
+        runs
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Done {
     pub dir: TempDir,
     /// The run's name in the engine; `None` when it made nothing there.
     pub run: Option<String>,
+    /// The names of all runs, when there were several.
+    pub runs: Vec<String>,
 }
 
 impl Build {
@@ -62,6 +64,8 @@ impl Build {
         let proxy = Proxy::start(&outside, trigger);
         let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
         command.args(words).current_dir(dir.path().join("work")).env("TMPDIR", tmp).env("DOCKER_HOST", proxy.host());
+        // What is tested is building, unless a test says otherwise.
+        command.env("SLIM_REBUILD", "true");
         command.env("SLIM_SETTLE", "100ms").env_remove("SOURCE_DATE_EPOCH");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, dir, proxy, stdin: None }
@@ -181,7 +185,7 @@ impl Running {
         let status = self.child.wait().unwrap();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap());
         let stderr = self.stderr.join().unwrap();
-        Done { code, stdout: self.read, stderr, dir: self.dir, run: self.proxy.run() }
+        Done { code, stdout: self.read, stderr, dir: self.dir, run: self.proxy.run(), runs: self.proxy.runs() }
     }
 }
 
@@ -196,7 +200,7 @@ impl Done {
     /// Nothing that it made without a name is left anywhere.
     #[track_caller]
     pub fn clean(self) -> Self {
-        if let Some(run) = &self.run {
+        for run in &self.runs {
             assert_eq!(left_of(run), "", "left in the engine\n{}", self.stderr);
         }
         assert_eq!(names(&self.dir.path().join("tmp")), [""; 0], "temporary files are left");

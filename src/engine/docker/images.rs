@@ -18,7 +18,7 @@ use super::{Core, failed, is_not_found};
 use crate::engine::error::EngineError;
 use crate::engine::ImageInfo;
 use crate::engine::host::hex;
-use crate::image::Reference;
+use crate::image::{ImageConfig, Reference};
 use crate::image::reference::Name;
 
 impl Core {
@@ -69,6 +69,20 @@ impl Core {
         let wanted = id.clone();
         let read = tokio::task::spawn_blocking(move || config_of_archive(bridge, &wanted));
         read.await.context("read a saved image")?.with_context(|| format!("find the config of {id} in its archive"))
+    }
+
+    /// What each layer adds, as the engine's history of the image has it. Its entries and those of the config are the
+    /// same, in opposite orders; which of them have a layer only the config says.
+    pub(super) async fn layer_sizes(&self, id: &str, config: &ImageConfig) -> Result<Option<Vec<u64>>> {
+        let what = format!("read the history of {id}");
+        let steps = self.api.image_history(&self.resolve(id)).await.map_err(failed(what))?;
+        let Some(history) = config.value()["history"].as_array().filter(|history| history.len() == steps.len()) else {
+            return Ok(None);
+        };
+        let has_layer = |entry: &Value| entry["empty_layer"] != true;
+        let sizes = steps.iter().rev().zip(history).filter(|(_, entry)| has_layer(entry));
+        let sizes: Vec<u64> = sizes.map(|(step, _)| step.size.try_into().unwrap_or_default()).collect();
+        Ok((sizes.len() == config.diff_ids().len()).then_some(sizes))
     }
 
     fn stored_config(&self, id: &str) -> Option<Vec<u8>> {

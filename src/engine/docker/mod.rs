@@ -17,6 +17,7 @@ use futures_util::stream::BoxStream;
 use super::error::EngineError;
 use super::host::EngineChoice;
 use super::{BuildSpec, Container, ContainerSpec, Credentials, Engine, EngineInfo, ImageInfo};
+use crate::image::ImageConfig;
 use crate::progress::Monitor;
 
 mod build;
@@ -126,6 +127,10 @@ impl Engine for DockerEngine {
 
     async fn image_config(&self, id: &str) -> Result<Vec<u8>> {
         self.core.image_config(id).await
+    }
+
+    async fn layer_sizes(&self, id: &str, config: &ImageConfig) -> Result<Option<Vec<u64>>> {
+        self.core.layer_sizes(id, config).await
     }
 
     async fn save(&self, id: &str) -> Result<BoxStream<'static, Result<Bytes>>> {

@@ -84,11 +84,12 @@ impl Images {
     fn about(&self, archive: &Archive, image: &Found, config: &ImageConfig) -> Result<About> {
         let (mut about, mut merge) = (About::default(), Merge::new());
         for (number, diff_id) in config.diff_ids().iter().enumerate() {
-            about.size += self.layers.bytes(diff_id)?;
+            about.sizes.push(self.layers.bytes(diff_id)?);
             if self.foreign {
                 merge.layer(archive.layer(image, number)?)?;
             }
         }
+        about.size = about.sizes.iter().sum();
         if self.foreign {
             about.files = merge.tree().iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
         }
@@ -117,6 +118,14 @@ impl Images {
             return Ok(None);
         }
         Ok(Some(self.read_about(id)?.files))
+    }
+
+    /// Bytes of each layer, lowest first; `None` where nobody measured them.
+    ///
+    /// # Errors
+    /// When the image is gone.
+    pub fn layer_sizes(&self, id: &str) -> Result<Option<Vec<u64>>> {
+        Ok(Some(self.read_about(id)?.sizes).filter(|sizes| !sizes.is_empty()))
     }
 
     /// The unpacked layers of an image, lowest first.
@@ -307,6 +316,9 @@ impl Images {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct About {
     size: u64,
+    /// Of each layer; empty in what older versions wrote.
+    #[serde(default)]
+    sizes: Vec<u64>,
     /// As the layers have them; empty for root, whose unpacked ones are the same.
     files: Vec<(ImagePath, Entry)>,
 }

@@ -226,6 +226,10 @@ impl Engine for EmbeddedEngine {
         self.images.config(&self.existing(id)?)
     }
 
+    async fn layer_sizes(&self, id: &str, _config: &ImageConfig) -> Result<Option<Vec<u64>>> {
+        self.images.layer_sizes(&self.existing(id)?)
+    }
+
     async fn save(&self, id: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         bail!(EngineError::Refused(format!("the embedded engine keeps no archive of {id}; write one with -o FILE")))
     }

@@ -75,6 +75,8 @@ pub enum MountText {
 pub struct Mounted {
     /// As the user wrote it.
     pub text: String,
+    /// Path or volume name; empty for memory and for volumes without a name.
+    pub source: String,
     /// Path in the container.
     pub target: String,
     /// What is mounted.
@@ -101,6 +103,7 @@ pub fn all(run: &super::RunOptions) -> Vec<Mounted> {
     let memory = run.tmpfs.iter().filter_map(|text| Some((text, tmpfs(text).ok()?)));
     all.extend(memory.map(|(text, (target, options))| Mounted {
         text: text.clone(),
+        source: String::new(),
         target,
         kind: MountKind::Tmpfs,
         stays: false,
@@ -122,6 +125,7 @@ fn mounted_short(text: &str, volume: Volume) -> Mounted {
         target,
         kind,
         stays: !source.is_empty(),
+        source,
         read_only: has(&["ro"]),
         copies: kind == MountKind::Volume && !has(&["nocopy", "volume-nocopy"]),
     }
@@ -133,6 +137,7 @@ fn mounted(text: &str, mount: Mount) -> Mounted {
         target: mount.target,
         kind: mount.kind,
         stays: mount.kind == MountKind::Bind || !mount.source.is_empty(),
+        source: mount.source,
         read_only: mount.read_only,
         copies: mount.kind == MountKind::Volume && !mount.no_copy,
     }

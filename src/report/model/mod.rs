@@ -137,6 +137,19 @@ pub struct Image {
     pub files: u64,
     /// Layers.
     pub layers: u64,
+    /// They, lowest first; `None` where the engine does not say how large each is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_list: Option<Vec<Layer>>,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Layer {
+    /// `sha256:` of its plain tar: the same layer in another image has the same.
+    pub diff_id: String,
+    /// Uncompressed, as the engine counts.
+    pub bytes: u64,
 }
 
 /// How the config differs.
