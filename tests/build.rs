@@ -10,6 +10,8 @@ mod support;
 
 #[path = "build/alike.rs"]
 mod alike;
+#[path = "build/applets.rs"]
+mod applets;
 #[path = "build/config.rs"]
 mod config;
 #[path = "build/flags.rs"]
