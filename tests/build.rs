@@ -12,6 +12,8 @@ mod support;
 mod alike;
 #[path = "build/batch.rs"]
 mod batch;
+#[path = "build/applets.rs"]
+mod applets;
 #[path = "build/config.rs"]
 mod config;
 #[path = "build/current.rs"]

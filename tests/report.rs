@@ -402,6 +402,18 @@ fn figures_add_up() {
 }
 
 #[test]
+fn what_engines_put_in_every_container_is_not_said_to_be_missing_from_the_image() {
+    let report = verified().report;
+    for path in ["/etc/mtab", "/.dockerenv", "/run/.containerenv"] {
+        for removed in [None, Some(&[][..])] {
+            let text = tell(&report, removed, path);
+            assert!(text.contains("engines put their own there in every container"), "{text}");
+        }
+    }
+    assert!(tell(&report, Some(&[]), "/etc/hosts.allow").contains("not in the original image"));
+}
+
+#[test]
 fn fields_of_a_newer_minor_version_are_skipped() {
     let text = file::to_json(&verified().report)
         .replacen("slim.report/1", "slim.report/1.7", 1)

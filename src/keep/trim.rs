@@ -123,6 +123,7 @@ const ONLY_FOR_INSTALLING: &[(System, &[&str])] = &[
             "sensible-utils",
             "sysvinit-utils",
             "ucf",
+            "xfonts-utils",
         ],
     ),
     (System::Apk, &["alpine-base", "alpine-keys", "alpine-release", "apk-tools", "libapk*"]),

@@ -15,6 +15,10 @@ const MAX_PACKAGES: usize = 100_000;
 /// Bytes of file lists read from one image; a desktop with 3000 packages has 40 MB.
 const MAX_LISTS: u64 = 256 << 20;
 
+/// What is data of no use but to programs that ask for it by name, and is therefore only recommended to them:
+/// fonts, which ImageMagick, Java or a renderer of PDF cannot do without once they draw text. How names begin.
+const RECOMMENDED_DATA: &[&str] = &["fonts-", "gsfonts", "poppler-data", "ttf-"];
+
 /// One installed package, with the places that tell of it.
 pub(super) struct Installed<'a> {
     /// What the reader makes known of it.
@@ -127,6 +131,12 @@ fn needs(text: &str) -> impl Iterator<Item = Vec<String>> {
         .filter(|need| !need.is_empty())
 }
 
+/// The needs of `Recommends` that are for data. An image that was made without them does not have them.
+fn data_needs(text: &str) -> impl Iterator<Item = Vec<String>> {
+    let is_data = |name: &String| RECOMMENDED_DATA.iter().any(|start| name.starts_with(start));
+    needs(text).map(move |need| need.into_iter().filter(is_data).collect::<Vec<_>>()).filter(|need| !need.is_empty())
+}
+
 /// A relation's package name without version, architecture and profile.
 fn bare_name(relation: &str) -> String {
     let end = |c: char| c.is_whitespace() || "([<:".contains(c);
@@ -178,6 +188,7 @@ impl Lists {
         for name in ["Pre-Depends", "Depends"] {
             package.requires.extend(needs(&text_field(stanza, name)));
         }
+        package.requires.extend(data_needs(&text_field(stanza, "Recommends")));
         package.provides.extend(needs(&text_field(stanza, "Provides")).flatten());
         let architecture = text_field(stanza, "Architecture");
         package.description = match &own_file {
@@ -347,6 +358,7 @@ mod tests {
             Provides: libc6-2.36, libcee (= 1)\nDepends: libgcc-s1\n\n\
             Package: libd1\nstatus: install ok half-configured\nArchitecture: all\nVersion: 1:2\n\
             Pre-Depends: libc6 (>= 2.3) | musl:any, init [linux-any]\nDepends: a,\n b <!nocheck>\n\
+            Recommends: editor, gsfonts | psfontmgr, fonts-urw-base35 (>= 2)\n\
             Conffiles:\n /etc/d.conf 0123 obsolete\nDescription: d\n Package: none\n\n\
             Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n";
         let packages = read_with(
@@ -365,7 +377,7 @@ mod tests {
         assert_eq!(paths(&packages, "libd1"), ["/etc/d.conf", "/usr/lib/libd.so.1"]);
         let (libc, libd) = (packages.at(0), packages.at(1));
         assert_eq!(libc.provides, ["libc6-2.36", "libcee"]);
-        assert_eq!(libd.requires, [vec!["libc6", "musl"], vec!["init"], vec!["a"], vec!["b"]]);
+        assert_eq!(libd.requires, [vec!["libc6", "musl"], vec!["init"], vec!["a"], vec!["b"], vec!["gsfonts"], vec!["fonts-urw-base35"]]);
         assert_eq!(libc.description.len(), 2);
         let described: Vec<String> = libd.description.iter().map(ImagePath::encode).collect();
         assert_eq!(described, ["/var/lib/dpkg/info/libd1.list", "/var/lib/dpkg/info/libd1.postinst"]);

@@ -15,6 +15,7 @@ use super::show::{Paint, Style};
 use crate::image::path::printable;
 use crate::image::tree::Follow;
 use crate::image::{Entry, ImagePath, Kind, Tree};
+use crate::keep::ENGINE_PATHS;
 
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub enum Fate {
     Removed(Box<RemovedPath>),
     /// It is not kept; without the list of removed paths nobody knows whether it was ever there.
     Gone,
+    /// Engines put their own there in every container; nobody knows what the image's layers have.
+    Engines,
     /// It was not in the image.
     NeverThere,
 }
@@ -74,7 +77,12 @@ pub fn find(report: &Report, removed: Option<&[RemovedPath]>, query: &str) -> Re
         return Ok(found(index.matching(&glob(query)?)));
     }
     let path = through_links(report, &exact);
-    let unknown = if removed.is_some() { Fate::NeverThere } else { Fate::Gone };
+    let of_engine = ENGINE_PATHS.iter().any(|known| path.as_bytes() == known.as_bytes());
+    let unknown = match removed {
+        _ if of_engine => Fate::Engines,
+        Some(_) => Fate::NeverThere,
+        None => Fate::Gone,
+    };
     let fate = index.fate(&path).unwrap_or(unknown);
     let asked = (path != exact).then_some(exact);
     Ok(found(vec![Finding { path, asked, fate }]))
@@ -239,7 +247,7 @@ impl<'a> Chains<'a> {
                 (kept.kind, kept.mode, kept.size)
             }
             Fate::Removed(gone) => (gone.kind, gone.mode, gone.size),
-            Fate::LeftOut(_) | Fate::Gone | Fate::NeverThere => return path,
+            Fate::LeftOut(_) | Fate::Gone | Fate::Engines | Fate::NeverThere => return path,
         };
         let size = if kind == FileKind::File { format!(", {}", bytes(size)) } else { String::new() };
         format!("{path}  {}, {mode}{size}", kind_word(kind))
@@ -254,6 +262,9 @@ impl<'a> Chains<'a> {
                 "not kept: never touched, or never in the image (the list of removed paths is not beside the report){}",
                 self.group_of(&finding.path)
             ),
+            Fate::Engines => "not kept: engines put their own there in every container; what the image's layers have there is \
+                not known, and not counted as removed"
+                .to_owned(),
             Fate::NeverThere => "not in the original image".to_owned(),
         }
     }

@@ -161,3 +161,22 @@ fn flags_of_the_run_reach_the_target_and_not_the_image() {
     let changed = report["config"]["changed"].as_array().unwrap();
     assert!(changed.iter().all(|change| change["field"].as_str().unwrap().starts_with("Labels.slim.")), "{changed:?}");
 }
+
+#[test]
+#[ignore = "needs a container engine and slim-fixture images: tests/run makes them"]
+fn the_locale_that_the_config_or_the_run_names_stays_for_programs_that_did_not_ask_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("Dockerfile"), "FROM slim-fixture/base\nENV LANG=C.UTF-8\n").unwrap();
+    let [named, slim] = ["named", "slim"].map(|tag| format!("slim-test/locale-{}:{tag}", std::process::id()));
+    docker(&["build", "-q", "-t", &named, &dir.path().display().to_string()]);
+    // Programs that never call setlocale.
+    let base = "slim-fixture/base:latest";
+    for (image, env, stays) in
+        [(base, "LC_ALL=C.utf8", true), (base, "OTHER=C.UTF-8", false), (named.as_str(), "OTHER=x", true)]
+    {
+        let build = Build::new(&["build", image, "--tag", &slim, "--no-verify", "--entrypoint", "/usr/bin/dash", "--exec", "true"]);
+        let kept = build.args(&["--env", env, "--", "-c", "while :; do sleep 1; done"]).run().ended(0).kept();
+        assert_eq!(kept.iter().any(|path| path == "/usr/lib/locale/C.utf8/LC_CTYPE"), stays, "{image} {env}");
+    }
+    docker(&["rmi", "-f", &slim, &named]);
+}

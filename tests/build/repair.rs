@@ -58,6 +58,28 @@ fn an_image_that_misses_ever_more_is_not_published() {
 
 #[test]
 #[ignore = "needs a container engine: tests/run starts one"]
+fn an_original_that_answers_by_chance_does_not_hide_what_is_still_missed() {
+    let files: Vec<String> = (0..16).map(|n| format!("/data/{n}.txt")).collect();
+    let image = files.iter().fold(Source::default(), |source, file| source.with(&file[1..], "taken\n")).load("chance-misses");
+    let build = Build::of(&image).file("state/.keep", "");
+    let state = format!("{}:/state", build.work().join("state").display());
+    let turns = format!("/bin/subject turns /state/runs {}", files.join(" "));
+    let words = ["-v", &state, "--http-probe-cmd", "/coin?1", "--http-probe-cmd", "/coin?2", "--http-probe-cmd", "/coin?3", "--exec", &turns, "--repair-rounds", "1"];
+    let done = build.args(&words).run().ended(5);
+    let report = done.report();
+    assert_eq!(report["verdict"]["kind"], "failed");
+    assert_eq!(report["verify"]["repaired"].as_array().unwrap().len(), 1);
+    assert_eq!(report["rounds"].as_array().unwrap().len(), 2);
+    let missed = report["verify"]["missed"].as_array().unwrap();
+    let path = missed[0].as_str().unwrap();
+    assert!(missed.len() == 1 && files.iter().any(|file| file == path), "{missed:?}");
+    let again = "asking the original image once more";
+    done.says(&[again, "FAILED: ", &format!("/bin/subject looks for {path}"), "not in the slim image"]);
+    assert!(!has_image(&image.slim()));
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
 fn nobody_looks_when_no_repair_is_allowed() {
     let (_image, done) = build_by_turns("no-repair", &["/data/first.txt", "/data/second.txt"], &["--repair-rounds", "0"]);
     let report = done.ended(0).report();
