@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 /// What happens to a request.
@@ -35,7 +35,15 @@ struct Shared {
     cut: bool,
     held: bool,
     released: bool,
-    open: Vec<UnixStream>,
+    open: Vec<Weak<UnixStream>>,
+}
+
+impl Shared {
+    /// Remembers the two ends of a connection, for as long as it is carried.
+    fn opened(&mut self, ends: [&Arc<UnixStream>; 2]) {
+        self.open.retain(|end| end.strong_count() > 0);
+        self.open.extend(ends.map(Arc::downgrade));
+    }
 }
 
 impl Proxy {
@@ -52,13 +60,12 @@ impl Proxy {
                 if passes.lock().unwrap().cut {
                     continue;
                 }
-                let engine = UnixStream::connect(&upstream).unwrap();
-                let copies = [client.try_clone().unwrap(), engine.try_clone().unwrap()];
-                passes.lock().unwrap().open.extend(copies);
-                let (to, from) = (engine.try_clone().unwrap(), client.try_clone().unwrap());
+                let (client, engine) = (Arc::new(client), Arc::new(UnixStream::connect(&upstream).unwrap()));
+                passes.lock().unwrap().opened([&client, &engine]);
+                let (to, from) = (engine.clone(), client.clone());
                 let shared = passes.clone();
-                std::thread::spawn(move || pass(client, to, Some(shared)));
-                std::thread::spawn(move || pass(engine, from, None));
+                std::thread::spawn(move || pass(&client, &to, Some(&shared)));
+                std::thread::spawn(move || pass(&engine, &from, None));
             }
         });
         Self { socket, shared }
@@ -105,10 +112,10 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: UnixStream, mut to: UnixStream, asked: Option<Arc<Mutex<Shared>>>) {
+fn pass(mut from: &UnixStream, mut to: &UnixStream, asked: Option<&Mutex<Shared>>) {
     let mut block = vec![0u8; 64 << 10];
     while let Ok(n @ 1..) = from.read(&mut block) {
-        if let Some(shared) = &asked {
+        if let Some(shared) = asked {
             let act = remember(&mut shared.lock().unwrap(), &block[..n]);
             match act {
                 Some(Act::Cut) => cut(&mut shared.lock().unwrap()),
@@ -133,7 +140,7 @@ fn remember(shared: &mut Shared, bytes: &[u8]) -> Option<Act> {
 }
 
 /// Answers in the engine's place, and reads whatever else is sent, so that the answer is not lost with it.
-fn refuse(mut from: UnixStream, to: UnixStream, status: u16, words: &str) {
+fn refuse(mut from: &UnixStream, to: &UnixStream, status: u16, words: &str) {
     let body = format!("{{\"message\":\"{words}\"}}");
     let head = format!("HTTP/1.1 {status} No\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _gone = from.write_all(format!("{head}{body}").as_bytes());
@@ -156,7 +163,7 @@ fn hold(shared: &Mutex<Shared>) {
 
 fn cut(shared: &mut Shared) {
     shared.cut = true;
-    for stream in shared.open.drain(..) {
+    for stream in shared.open.drain(..).filter_map(|end| end.upgrade()) {
         let _closed_already = stream.shutdown(Shutdown::Both);
     }
 }
