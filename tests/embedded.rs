@@ -211,12 +211,13 @@ async fn commands_run_as_the_containers_user_and_are_given_up() {
     let mut spec = shell(&image, "sleep 600");
     spec.options.user = Some("daemon".into());
     spec.options.env = vec!["WHO=me".into()];
+    spec.options.workdir = Some("/usr/share".into());
     let container = started(&engine, &spec).await;
     let words = |text: &str| ["sh", "-c", text].map(str::to_owned).to_vec();
     let long = Duration::from_secs(60);
-    let script = "id -un; echo $WHO $HOME; grep -E '^(CapEff|CapBnd|Seccomp):' /proc/self/status; cat /proc/1/comm; echo err >&2; exit 5";
+    let script = "id -un; pwd; echo $WHO $HOME; grep -E '^(CapEff|CapBnd|Seccomp):' /proc/self/status; cat /proc/1/comm; echo err >&2; exit 5";
     let done = container.exec(&words(script), long).await.unwrap();
-    let expected = "daemon\nme /usr/sbin\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\nsh\n";
+    let expected = "daemon\n/usr/share\nme /usr/sbin\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\nsh\n";
     assert_eq!((String::from_utf8(done.stdout).unwrap().as_str(), done.status), (expected, 5));
     assert_eq!(done.stderr, b"err\n");
     let done = container.exec(&["/no/such".to_owned()], long).await.unwrap();

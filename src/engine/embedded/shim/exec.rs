@@ -73,6 +73,8 @@ pub fn run(dir: &Path, id: &str) -> Result<()> {
 fn joined(dir: &Path, id: u64) -> Result<i32> {
     let plan: Plan = super::read(&dir.join(PLAN_FILE))?;
     let argv: Vec<String> = super::read(&file(dir, id, "command"))?;
+    // Where the container's first process began, as with every engine.
+    let workdir = plan.spec["process"]["cwd"].as_str().map(PathBuf::from);
     let mut process = plan.process;
     process.argv = argv.clone();
     // When this process is ended, the command is too.
@@ -80,7 +82,7 @@ fn joined(dir: &Path, id: u64) -> Result<i32> {
     let built = ContainerBuilder::new(init::name(), SyscallType::default())
         .with_root_path(dir.join("state"))
         .map(|builder| builder.with_executor(Init::new(process, theirs)))
-        .and_then(|builder| builder.as_tenant().with_container_args(argv).with_detach(true).build());
+        .and_then(|builder| builder.as_tenant().with_cwd(workdir).with_container_args(argv).with_detach(true).build());
     let reported = init::reported(report);
     match (built, reported) {
         // What the process itself said is the better word.
