@@ -29,8 +29,7 @@ impl Core {
                 _ if is_not_found(&error) => return Ok(()),
                 text if text.contains("already in progress") => return self.gone(name).await,
                 _ if tries >= REMOVAL_TRIES => return Err(error),
-                // Podman kills one that has just ended by itself, and wonders.
-                text if text.contains("container state improper") => tokio::time::sleep(REMOVAL_PAUSE).await,
+                text if has_just_ended(&text) => tokio::time::sleep(REMOVAL_PAUSE).await,
                 text if self.remove_dependents(name, &text).await? => {}
                 _ => return Err(error),
             }
@@ -81,6 +80,13 @@ impl Core {
     }
 }
 
+/// Whether an engine went to kill a container that ended by itself in that moment, and gave up in wonder: podman's words,
+/// and Docker's. A moment later it can be removed.
+fn has_just_ended(text: &str) -> bool {
+    let docker = text.contains("Could not kill running container") && text.contains("is not running");
+    docker || text.contains("container state improper")
+}
+
 /// The containers that podman names when it refuses to remove one that they depend on.
 fn dependents(text: &str) -> Vec<String> {
     let (_, list) = text.split_once("must be removed before it:").unwrap_or_default();
@@ -91,6 +97,14 @@ fn dependents(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_that_ends_while_it_is_killed_is_tried_again() {
+        let docker = "remove the container x: Could not kill running container x, cannot remove - Container x is not running";
+        assert!(has_just_ended(docker) && has_just_ended("cannot kill x: container state improper"));
+        assert!(!has_just_ended("Could not kill running container x, cannot remove - permission denied"));
+        assert!(!has_just_ended("the container x is not running"));
+    }
 
     #[test]
     fn dependents_are_read_from_podmans_refusal() {
