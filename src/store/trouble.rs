@@ -63,7 +63,7 @@ pub(super) fn explain(error: Trouble, registry: &str, named: bool) -> anyhow::Er
 
 fn of_request(error: &(impl Error + 'static), registry: &str) -> anyhow::Error {
     let all = all_of(error);
-    let last = all.rsplit(": ").next().unwrap_or(&all).to_owned();
+    let last = cause(&all);
     if all.contains("CaUsedAsEndEntity") {
         let hint = "make a certificate for the server that this authority signs, or a self-signed one with basicConstraints CA:FALSE";
         return anyhow!("the certificate of {registry} is an authority's, not a server's").context(Hint::new(hint));
@@ -81,6 +81,14 @@ fn of_request(error: &(impl Error + 'static), registry: &str) -> anyhow::Error {
         false => format!("cannot reach the registry {registry}: {last}"),
     };
     anyhow!(text).context(Hint::new("check its name and the network, then try again")).context(Exit::Retry)
+}
+
+/// The last cause, which says most. That of a name nobody knows is a dump of the resolver's question.
+fn cause(all: &str) -> &str {
+    match ["no records found", "dns error", "failed to lookup address"].iter().any(|word| all.contains(word)) {
+        true => "its name cannot be looked up",
+        false => all.rsplit(": ").next().unwrap_or(all),
+    }
 }
 
 fn is_certificate(text: &str) -> bool {
@@ -101,4 +109,17 @@ fn all_of(error: &(dyn Error + 'static)) -> String {
         at = cause.source();
     }
     crate::image::path::printable(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_cause_is_said_in_words() {
+        let name = "error sending request: client error (Connect): dns error: no records found for Query { name: x, query_class: IN }";
+        assert_eq!(cause(name), "its name cannot be looked up");
+        assert_eq!(cause("error sending request: tcp connect error: Connection refused"), "Connection refused");
+        assert_eq!(cause("one"), "one");
+    }
 }
