@@ -135,8 +135,18 @@ fn pass(mut from: &UnixStream, mut to: &UnixStream, asked: Option<&Mutex<Shared>
 fn remember(shared: &mut Shared, bytes: &[u8]) -> Option<Act> {
     let head = &bytes[..bytes.len().min(2048)];
     shared.asked.extend_from_slice(head);
-    let text = String::from_utf8_lossy(head);
-    shared.trigger.as_ref().filter(|(_, trigger)| text.contains(trigger)).map(|(act, _)| *act)
+    let asked = request_line(head)?;
+    shared.trigger.as_ref().filter(|(_, trigger)| asked.contains(trigger)).map(|(act, _)| *act)
+}
+
+/// The line that a request begins with; `None` for bytes of its body, where the same words may stand (this program
+/// itself is sent through here).
+fn request_line(bytes: &[u8]) -> Option<String> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let (method, rest) = line.split_once(' ')?;
+    let is_method = matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE");
+    (is_method && rest.ends_with(" HTTP/1.1")).then(|| line.to_owned())
 }
 
 /// Answers in the engine's place, and reads whatever else is sent, so that the answer is not lost with it.

@@ -22,10 +22,6 @@ use super::{Core, failed, is_not_found, streams};
 use crate::engine::error::EngineError;
 use crate::engine::{Archive, Attached, Container, ContainerState, ExecResult, Health};
 
-/// Looks at a container that podman is cleaning up, and the pause between them.
-const STOPPED_TRIES: u32 = 600;
-const STOPPED_PAUSE: Duration = Duration::from_millis(50);
-
 /// What is sent at a time.
 const PIECE: usize = 64 << 10;
 
@@ -74,20 +70,23 @@ impl DockerContainer {
     }
 }
 
+/// Podman says "stopped" of a container that has ended and is not yet cleaned up, which may take for ever when its
+/// cleaner was killed. The API has no such word (its client refuses the answer): there it is "exited".
+fn without_stopped(error: Bollard) -> Result<ContainerInspectResponse, Bollard> {
+    let Bollard::JsonDataError { contents, .. } = &error else { return Err(error) };
+    let mut answer: serde_json::Value = serde_json::from_str(contents).unwrap_or_default();
+    match answer.pointer_mut("/State/Status") {
+        Some(word) if word == "stopped" => *word = "exited".into(),
+        _ => return Err(error),
+    }
+    serde_json::from_value(answer).map_err(|_still_odd| error)
+}
+
 impl Core {
     /// What the engine says of a container.
     pub(super) async fn inspect(&self, name: &str) -> Result<ContainerInspectResponse> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.api.inspect_container(name, None).await {
-                // Podman's word for one that has ended and is not yet cleaned up; then it is "exited".
-                Err(error) if tries < STOPPED_TRIES && error.to_string().contains("unknown variant `stopped`") => {
-                    tokio::time::sleep(STOPPED_PAUSE).await;
-                }
-                answer => return answer.map_err(failed("ask the engine")),
-            }
-        }
+        let answer = self.api.inspect_container(name, None).await;
+        answer.or_else(without_stopped).map_err(failed("ask the engine"))
     }
 
     /// The exit status of a container that runs or ran.
@@ -357,4 +356,23 @@ fn published(network: &NetworkSettings) -> Vec<(u16, u16)> {
     pairs.sort_unstable();
     pairs.dedup();
     pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(contents: &str) -> Bollard {
+        Bollard::JsonDataError { message: "unknown variant".into(), contents: contents.into(), column: 1 }
+    }
+
+    #[test]
+    fn a_container_that_podman_has_not_cleaned_up_is_one_that_has_exited() {
+        let answer = without_stopped(refused(r#"{"Id": "a1", "State": {"Status": "stopped", "ExitCode": 3}}"#)).unwrap();
+        let state = answer.state.unwrap();
+        assert_eq!((state.status, state.exit_code), (Some(ContainerStateStatusEnum::EXITED), Some(3)));
+        for other in [r#"{"State": {"Status": "melted"}}"#, r#"{"State": {"Status": "stopped", "ExitCode": "three"}}"#, "", "[]"] {
+            assert!(without_stopped(refused(other)).is_err(), "{other}");
+        }
+    }
 }
