@@ -54,6 +54,24 @@ pub trait Monitor: Send + Sync {
     fn tell(&self, fact: Fact);
 }
 
+/// Keeps announcements back until it is known whether they count.
+#[derive(Debug, Default)]
+pub struct Later(std::sync::Mutex<Vec<Fact>>);
+
+impl Later {
+    /// Makes the announcements.
+    pub fn tell_all(&self, monitor: &dyn Monitor) {
+        let facts = std::mem::take(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        facts.into_iter().for_each(|fact| monitor.tell(fact));
+    }
+}
+
+impl Monitor for Later {
+    fn tell(&self, fact: Fact) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(fact);
+    }
+}
+
 /// Forgets everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Void;

@@ -16,7 +16,7 @@ use slim::pack::{PristineImage, layer};
 use slim::plan::ConfigEdits;
 use slim::progress::Void;
 use slim::run::kit;
-use slim::sensor::control::{Pid1, SENSOR_DIR, SensorMode, Start};
+use slim::sensor::control::{Pid1, SENSOR_DIR, SensorMode, Start, TraceOf};
 
 /// A volume with the executable, as a recording makes it.
 async fn volume_with_program(engine: &DockerEngine, image: &str) -> String {
@@ -30,6 +30,7 @@ async fn volume_with_program(engine: &DockerEngine, image: &str) -> String {
     };
     let start = Start {
         nonce: "n".into(),
+        trace: TraceOf::Original,
         argv: vec!["/x".into()],
         user: String::new(),
         groups: Vec::new(),
@@ -41,7 +42,7 @@ async fn volume_with_program(engine: &DockerEngine, image: &str) -> String {
         pid1: Pid1::Auto,
     };
     let container = engine.create(&spec).await.unwrap();
-    container.put(SENSOR_DIR, kit::archive(env!("CARGO_BIN_EXE_slim"), &start).unwrap()).await.unwrap();
+    container.put(SENSOR_DIR, kit::archive(Some(std::path::Path::new(env!("CARGO_BIN_EXE_slim"))), &start).unwrap()).await.unwrap();
     container.remove().await.unwrap();
     volume
 }

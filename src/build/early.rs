@@ -1,19 +1,26 @@
-//! Early: a slim image made from the trace so far, in the time in which the recorded run settles. Most targets
-//! touch nothing new then, nor on their way down; the image counts only when the complete trace says the same.
+//! Early: a slim image made from the trace so far, and tried, in the time in which the recorded run settles. Most
+//! targets touch nothing new then, nor on their way down; it counts only when the complete trace says the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::Session;
-use super::slim;
+use super::case::Case;
 use super::subject::Subject;
+use super::trial::{self, Trial};
 use super::untouched::Untouched;
+use super::slim;
 use crate::image::{ImagePath, Tree};
 use crate::keep::KeepSet;
 use crate::pack::archive::PackedImage;
 use crate::packages::metadata::Written;
+use crate::progress::Later;
+use crate::run::way::Helper;
+use crate::sensor::control::TraceOf;
 use crate::trace::Trace;
+use crate::verify::Baseline;
 
 /// More content than this is not packed on a guess: the engine would still be busy with it when settling is over.
 const MAX_BYTES: u64 = 128 << 20;
@@ -22,7 +29,11 @@ const MAX_BYTES: u64 = 128 << 20;
 pub struct Early {
     made_of: MadeOf,
     image: PackedImage,
+    tried: Tried,
 }
+
+/// How the image did when it was run on a guess, and what was to be said then.
+pub type Tried = (Option<Trial>, Arc<Later>);
 
 /// What of a keep set is in an image: which files, and the content of those that are written rather than copied,
 /// which depends on more (a package database that is touched after all stays whole).
@@ -40,21 +51,25 @@ impl MadeOf {
 
 impl Early {
     /// The image, when it is what this keep set asks for.
-    pub fn take(self, keep: &KeepSet) -> Option<PackedImage> {
-        (self.made_of == MadeOf::of(keep)).then_some(self.image)
+    pub fn take(self, keep: &KeepSet) -> Option<(PackedImage, Tried)> {
+        (self.made_of == MadeOf::of(keep)).then_some((self.image, self.tried))
     }
 }
 
-/// Decides on what the trace says so far, packs and loads it. `None` where that is not worth the while.
+/// Decides on what the trace says so far, packs and loads it, and tries it. `None` where that is not worth the while,
+/// or was for nothing: `over` is when the trace is complete.
 ///
 /// # Errors
-/// When the image cannot be read or the engine does not take the result: that would fail later as well.
+/// When the image cannot be read, or the engine does not take the result or cannot run it: that would fail later as
+/// well.
 pub async fn make(
     session: &Session<'_>,
     subject: &Subject,
+    helper: &Helper<'_>,
     untouched: &mut Untouched,
+    (baseline, over): (Baseline, impl Future<Output = ()>),
 ) -> Result<Option<Early>> {
-    let Some(trace) = Trace::so_far(&untouched.pristine.trace().await?) else {
+    let Some(trace) = Trace::so_far(&untouched.pristine.trace(TraceOf::Original).await?) else {
         return Ok(None);
     };
     let keep = slim::decide(session, subject, untouched, &trace).await?;
@@ -63,7 +78,32 @@ pub async fn make(
     }
     let image = slim::pack(session, subject, untouched, &keep).await?;
     slim::load(session, &image).await?;
-    Ok(Some(Early { made_of: MadeOf::of(&keep), image }))
+    let mut early = Early { made_of: MadeOf::of(&keep), image, tried: Tried::default() };
+    let case = Case { name: None, options: session.plan.run.clone(), baseline };
+    // What was kept out of the recording is asked in the verification, and not known here.
+    if !session.plan.verify || session.plan.holdout.is_some() || case.alone(session) {
+        return Ok(Some(early));
+    }
+    let trial = {
+        let told = early.tried.1.clone();
+        let mut trying = std::pin::pin!(trial::run(session, subject, helper, (&early.image, &case), told));
+        tokio::select! {
+            trial = &mut trying => trial?,
+            () = over => match still(session, subject, untouched, &early.made_of).await? {
+                true => trying.await?,
+                false => return Ok(None),
+            }
+        }
+    };
+    early.tried.0 = Some(trial);
+    Ok(Some(early))
+}
+
+/// Whether the complete trace asks for the same image.
+async fn still(session: &Session<'_>, subject: &Subject, untouched: &mut Untouched, made_of: &MadeOf) -> Result<bool> {
+    // One that is not complete is for others to say.
+    let Ok(trace) = Trace::read(&untouched.pristine.trace(TraceOf::Original).await?[..]) else { return Ok(false) };
+    Ok(*made_of == MadeOf::of(&slim::decide(session, subject, untouched, &trace).await?))
 }
 
 fn bytes_of<'a>(tree: &Tree, paths: impl Iterator<Item = &'a ImagePath>) -> u64 {
@@ -97,7 +137,7 @@ mod tests {
                 skipped: Vec::new(),
             };
             let image = PackedImage::new(b"{}".to_vec(), layer, tempfile::tempfile().unwrap()).unwrap();
-            Early { made_of: MadeOf::of(keep), image }
+            Early { made_of: MadeOf::of(keep), image, tried: Tried::default() }
         };
         assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:a"))).is_some());
         assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:b"))).is_none());

@@ -21,6 +21,7 @@ mod search;
 mod slim;
 mod subject;
 mod traces;
+mod trial;
 mod untouched;
 mod uses;
 

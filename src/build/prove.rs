@@ -8,10 +8,11 @@ use super::findings::{self, Rounds};
 use super::record::{self, Recorded, Recordee};
 use super::subject::Subject;
 use super::slim::{self, Slim};
-use super::{Session, holdout, search};
+use super::{Session, holdout, search, trial};
 use crate::keep::Miss;
 use crate::pack::archive::PackedImage;
 use crate::report::figures::counted;
+use crate::sensor::control::TraceOf;
 use crate::report::{Builder, model};
 use crate::run::way::Helper;
 use crate::trace::Trace;
@@ -78,8 +79,9 @@ pub async fn prove(
     let mut rounds = Rounds::default();
     let mut repairs = 0;
     loop {
-        session.phase("verify", "the same requests to the slim image");
-        let look = look(session, subject, helper, &slim, recorded, rounds.number()).await?;
+        session.phase("verify", if slim.trial.is_some() { "the same requests, put to the slim image while the run settled" } else { "the same requests to the slim image" });
+        slim.told.tell_all(session.monitor.as_ref());
+        let look = look(session, subject, helper, &mut slim, recorded, rounds.number()).await?;
         let Look { mut verified, misses, traces, unsearched } = look;
         rounds.looked(&recorded.cases, &verified, &misses, (slim.image.layer.content_bytes, unsearched));
         let more = match rounds.is_first() {
@@ -129,7 +131,7 @@ async fn estimate(
     if failed {
         session.info("recording what was kept out");
         let (sensor, options) = (session.plan.sensor, &case.options);
-        let what = Recordee { purpose: "record", image: &subject.info.id, sensor, options, probes: &case.baseline.plan };
+        let what = Recordee { purpose: "record", image: &subject.info.id, sensor, options, probes: &case.baseline.plan, trace: TraceOf::Original };
         let (bytes, _) = record::once_more(session, subject, helper, image, &what).await?;
         let mut run = Trace::read(&bytes[..]).map_err(|error| anyhow::Error::new(error).context(crate::exit::Exit::Trace))?;
         for name in run.marks.values_mut() {
@@ -140,37 +142,29 @@ async fn estimate(
     Ok(failed)
 }
 
-/// Runs the slim image in every case: plainly to compare, and recorded to search.
+/// Runs the slim image in every case, or takes what is known of it already.
 async fn look(
     session: &Session<'_>,
     subject: &Subject,
     helper: &Helper<'_>,
-    slim: &Slim,
+    slim: &mut Slim,
     recorded: &mut Recorded,
     round: u32,
 ) -> Result<Look> {
     let mut look = Look { verified: Vec::new(), misses: Vec::new(), traces: Vec::new(), unsearched: None };
     for case in &recorded.cases {
-        let setting = case.setting(session, subject, helper);
-        let comparing = verify::verify(&setting, &slim.image.id, &case.baseline);
-        if session.plan.repair_rounds == 0 {
-            look.verified.push(comparing.await?);
-            look.unsearched = Some("--repair-rounds 0".into());
-            continue;
-        }
-        let searching = search::run(session, subject, helper, &slim.image, case);
-        // At the same time, unless they share something.
-        let (verified, searched) = match case.alone(session) {
-            true => (comparing.await?, searching.await),
-            false => {
-                let (verified, searched) = futures_util::join!(comparing, searching);
-                (verified?, searched)
-            }
+        let trial = match slim.trial.take() {
+            Some(trial) => trial,
+            None => trial::run(session, subject, helper, (&slim.image, case), session.monitor.clone()).await?,
         };
-        look.verified.push(verified);
-        let searched = match searched {
-            Ok(part) => search::misses(session, subject, &mut recorded.image, (&slim.keep, case), round).await.map(|found| (part, found)),
-            Err(error) => Err(error),
+        look.verified.push(verify::judge(trial.rerun, &case.baseline));
+        let searched = match trial.searched {
+            None => {
+                look.unsearched = Some("--repair-rounds 0".into());
+                continue;
+            }
+            Some(Ok(part)) => search::misses(session, subject, &mut recorded.image, (&slim.keep, case), round).await.map(|found| (part, found)),
+            Some(Err(error)) => Err(error),
         };
         match searched {
             Ok((part, found)) => {

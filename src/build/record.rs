@@ -1,5 +1,6 @@
 //! Record: the stage that runs the untouched image under the sensor, probes it, and reads its trace.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -25,7 +26,7 @@ use crate::run::log::Log;
 use crate::run::recording::{Ended, Recording};
 use crate::run::way::Helper;
 use crate::run::{self, kit};
-use crate::sensor::control::{SENSOR_DIR, SensorMode};
+use crate::sensor::control::{SENSOR_DIR, SensorMode, TraceOf};
 use crate::trace::Trace;
 use crate::verify::{self, Baseline, StopStatus};
 
@@ -51,13 +52,12 @@ pub struct Recorded {
 }
 
 /// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Moment {
     Preparing,
     /// The target runs.
     Started,
-    /// The probes are through; the trace up to here is in the volume.
-    Settling,
+    /// The probes are through; the trace up to here is in the volume. How the target goes down is not known yet.
+    Settling(Box<Baseline>),
 }
 
 /// How long settling may take, as a multiple of `--settle`.
@@ -133,9 +133,9 @@ async fn by_running(session: &Session<'_>, subject: &Subject, helper: &Helper<'_
         None => None,
     };
     let probes = kept_out.as_ref().map_or(&subject.probes, |(held, _)| &held.others);
-    let what = Recordee { purpose: "record", image: &subject.info.id, sensor: session.plan.sensor, options: &session.plan.run, probes };
+    let what = Recordee { purpose: "record", image: &subject.info.id, sensor: session.plan.sensor, options: &session.plan.run, probes, trace: TraceOf::Original };
     session.phase("record", subject.reference.familiar());
-    let (prepared, nonce) = prepare(session, subject, &helper.volume, &what).await?;
+    let (prepared, nonce) = prepare(session, subject, &helper.volume, &what, Some(Path::new(kit::THIS_PROGRAM))).await?;
     // What a file of `--uses` wants of another image is no reason to run this one.
     let opened = match subject.uses.is_empty() {
         true => None,
@@ -152,7 +152,7 @@ async fn by_running(session: &Session<'_>, subject: &Subject, helper: &Helper<'_
         None => error,
     })?;
     let mut trace = None;
-    let mut runs = vec![image.pristine.trace().await?];
+    let mut runs = vec![image.pristine.trace(TraceOf::Original).await?];
     let mut new_paths = vec![super::fold(&mut trace, &runs[0])?];
     for n in 1..session.plan.repeat.max(1) {
         session.info(format!("recording run {}", n + 1));
@@ -184,9 +184,9 @@ pub async fn once_more(
     image: &mut Untouched,
     what: &Recordee<'_>,
 ) -> Result<(Vec<u8>, bool)> {
-    let (prepared, nonce) = prepare(session, subject, &helper.volume, what).await?;
+    let (prepared, nonce) = prepare(session, subject, &helper.volume, what, None).await?;
     let (_, quiet) = one_run(session, subject, helper, (prepared, &nonce, what), None).await?;
-    Ok((image.pristine.trace().await?, quiet))
+    Ok((image.pristine.trace(what.trace).await?, quiet))
 }
 
 /// Opens the image for reading.
@@ -208,16 +208,20 @@ async fn meanwhile(
     opened: Option<Untouched>,
 ) -> Result<(Untouched, Option<Early>)> {
     // Not sooner: two containers that start at once take twice as long. A run that is over is no reason to wait.
-    let _over = run.wait_for(|moment| *moment >= Moment::Started).await.is_err();
+    let _over = run.wait_for(|moment| !matches!(moment, Moment::Preparing)).await.is_err();
     let mut image = match opened {
         Some(image) => image,
         None => open(session, subject, helper).await?,
     };
-    let settling = run.wait_for(|moment| *moment >= Moment::Settling).await.is_ok();
+    let baseline = match run.wait_for(|moment| matches!(moment, Moment::Settling(_))).await.as_deref() {
+        Ok(Moment::Settling(baseline)) => Some(Baseline::clone(baseline)),
+        _ => None,
+    };
     let alone = session.plan.repeat <= 1 && session.plan.traces.is_empty() && !session.only_record;
-    let early = match settling && alone {
-        true => early::make(session, subject, &mut image).await?,
-        false => None,
+    let over = async move { while run.changed().await.is_ok() {} };
+    let early = match baseline.filter(|_| alone) {
+        Some(baseline) => early::make(session, subject, helper, &mut image, (baseline, over)).await?,
+        None => None,
     };
     Ok((image, early))
 }
@@ -234,14 +238,18 @@ pub struct Recordee<'a> {
     pub options: &'a RunOptions,
     /// What it is asked.
     pub probes: &'a ProbePlan,
+    /// Whose recording it is.
+    pub trace: TraceOf,
 }
 
-/// A container of an image with the sensor in it, not yet started.
+/// A container of an image with the sensor in it, not yet started; the program is already in the volume unless it
+/// is given.
 pub async fn prepare(
     session: &Session<'_>,
     subject: &Subject,
     volume: &str,
     what: &Recordee<'_>,
+    program: Option<&Path>,
 ) -> Result<(Box<dyn Container>, String)> {
     let before_run = session.plan.before_run.as_deref();
     if run::shares(what.options) || before_run.is_some() {
@@ -249,10 +257,10 @@ pub async fn prepare(
     }
     run::before(before_run).await?;
     let nonce = random_hex()?;
-    let (start, options) = kit::prepare(&subject.config, what.options, (what.sensor, session.plan.pid1), &nonce)?;
+    let (start, options) = kit::prepare(&subject.config, what.options, (what.sensor, session.plan.pid1), (what.trace, &nonce))?;
     let spec = ContainerSpec::with_program(what.purpose, what.image, volume, options);
     let container = session.engine.create(&spec).await.context("create the container to record")?;
-    let archive = kit::archive(kit::THIS_PROGRAM, &start)?;
+    let archive = kit::archive(program, &start)?;
     container.put(SENSOR_DIR, archive).await.context("put the sensor in place")?;
     Ok((container, nonce))
 }
@@ -325,8 +333,16 @@ async fn probe_and_stop(
     let others = again(&asked.requests(), asked.ended.is_some(), recording).await?;
     session.done("probe", counted(asked.answers.len() as u64, "answer", "answers"));
     recording.mark("settle").await?;
+    let mut baseline = Baseline {
+        first: asked.answers,
+        others,
+        stop: StopStatus { status: 0, handled: true },
+        log: Vec::new(),
+        took,
+        plan,
+    };
     if asked.ended.is_none() {
-        reached(Moment::Settling);
+        reached(Moment::Settling(Box::new(baseline.clone())));
     }
     let settle = session.plan.settle;
     let (_, quiet) = recording.settle(settle, settle * SETTLE_BOUND).await?;
@@ -336,8 +352,9 @@ async fn probe_and_stop(
     if !quiet {
         session.warn("the target was still touching new files when it was stopped: --settle longer, or probe more");
     }
-    let stop = StopStatus { status, handled };
-    Ok((Baseline { first: asked.answers, others, stop, log: recording.log(), took, plan }, quiet))
+    baseline.stop = StopStatus { status, handled };
+    baseline.log = recording.log();
+    Ok((baseline, quiet))
 }
 
 /// Asks everything again that can be asked again in the same run; what differs is volatile.

@@ -20,7 +20,7 @@ use crate::run;
 use crate::run::log::Log;
 use crate::run::recording::Recording;
 use crate::run::way::Helper;
-use crate::sensor::control::SensorMode;
+use crate::sensor::control::{SensorMode, TraceOf};
 use crate::trace::Trace;
 use crate::verify::{self, seconds};
 
@@ -43,8 +43,8 @@ pub async fn run(
 ) -> Result<Option<String>> {
     let Case { options, baseline, .. } = case;
     let probes = &baseline.plan;
-    let what = Recordee { purpose: "search", image: &slim.id, sensor: SensorMode::Syscalls, options, probes };
-    let (container, nonce) = record::prepare(session, subject, &helper.volume, &what).await?;
+    let what = Recordee { purpose: "search", image: &slim.id, sensor: SensorMode::Syscalls, options, probes, trace: TraceOf::Slim };
+    let (container, nonce) = record::prepare(session, subject, &helper.volume, &what, None).await?;
     let log = Log::new(None);
     let check = subject.config.healthcheck();
     let (recording, _) = Recording::start(helper.clone(), container, &nonce, check, log).await?;
@@ -69,7 +69,7 @@ pub async fn misses(
     (keep, case): (&KeepSet, &Case),
     round: u32,
 ) -> Result<Found> {
-    let bytes = image.pristine.trace().await?;
+    let bytes = image.pristine.trace(TraceOf::Slim).await?;
     let mut trace = Trace::read(&bytes[..])?;
     let policy = slim::policy(session.plan, subject);
     let misses = crate::keep::retain_misses(&image.tree, &subject.config, &policy, keep, &mut trace);

@@ -1,6 +1,7 @@
 //! Slim: the slim image, from what is known of the run to an image in the engine that has no name yet.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::Session;
 use super::record::Recorded;
 use super::apart::Reader;
 use super::subject::Subject;
+use super::trial::Trial;
 use super::untouched::Untouched;
 use super::uses;
 use crate::exit::Exit;
@@ -23,7 +25,7 @@ use crate::pack::overlay::Overlay;
 use crate::pack::sparse::Sparse;
 use crate::pack::{self, PristineImage, layer};
 use crate::plan::BuildPlan;
-use crate::progress::{Fact, Monitor};
+use crate::progress::{Fact, Later, Monitor};
 use crate::report::Builder;
 use crate::trace::Trace;
 
@@ -36,6 +38,10 @@ pub struct Slim {
     pub keep: KeepSet,
     /// It, in the engine.
     pub image: PackedImage,
+    /// How it did when it was run while settling went on; `None` when it was not.
+    pub trial: Option<Trial>,
+    /// What was to be said then.
+    pub told: Arc<Later>,
 }
 
 /// Decides, packs and loads, one phase each. What was made early is taken where it is the same.
@@ -53,9 +59,9 @@ pub async fn make(
 
     session.phase("pack", "one layer with the files that stay");
     let loaded = early.take().and_then(|early| early.take(&keep));
-    let (image, is_loaded) = match loaded {
-        Some(image) => (image, true),
-        None => (pack(session, subject, untouched, &keep).await?, false),
+    let (image, is_loaded, (trial, told)) = match loaded {
+        Some((image, tried)) => (image, true, tried),
+        None => (pack(session, subject, untouched, &keep).await?, false, Default::default()),
     };
     let bytes = image.layer.content_bytes;
     session.monitor.tell(Fact::Bytes { done: bytes, total: Some(bytes) });
@@ -72,7 +78,7 @@ pub async fn make(
     let bytes = image.archive_bytes(&[])?;
     session.monitor.tell(Fact::Bytes { done: bytes, total: Some(bytes) });
     session.done("load", String::new());
-    Ok(Slim { keep, image })
+    Ok(Slim { keep, image, trial, told })
 }
 
 /// Says what could not be taken over.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Entry, ImagePath, Kind};
 use crate::keep::{FileFacts, Want, imports};
-use crate::sensor::control::{SENSOR_DIR, TRACE_FILE};
+use crate::sensor::control::{SENSOR_DIR, TraceOf};
 use crate::sys::unescape_mount;
 
 /// Controller to agent.
@@ -39,8 +39,11 @@ pub enum Request {
         /// Regular files.
         paths: Vec<ImagePath>,
     },
-    /// The trace that the sensor wrote into the shared volume; answered like one content.
-    Trace,
+    /// A trace that the sensor wrote into the shared volume; answered like one content.
+    Trace {
+        /// Which.
+        of: TraceOf,
+    },
 }
 
 /// The first byte of a frame.
@@ -133,8 +136,8 @@ fn answer(out: &mut impl Write, request: Request) -> Result<()> {
             }
             Ok(())
         }
-        Request::Trace => {
-            let path = Path::new(SENSOR_DIR).join(TRACE_FILE);
+        Request::Trace { of } => {
+            let path = Path::new(SENSOR_DIR).join(of.file());
             send_file(out, &path).context("read the trace")?;
             send(out, FrameKind::End, &[])
         }

@@ -21,7 +21,7 @@ use crate::engine::{Attached, Container, ContainerSpec, Engine, EngineError, Run
 use crate::image::{Entry, ImageConfig, ImagePath, Kind, Tree};
 use crate::keep::{ENGINE_PATHS, Facts, FileFacts, Want};
 use crate::packages::Texts;
-use crate::sensor::control::{PROGRAM_FILE, SENSOR_DIR};
+use crate::sensor::control::{PROGRAM_FILE, SENSOR_DIR, TraceOf};
 
 /// Directories in which engines make files, and mount points that they make where an image has none.
 const ENGINE_DIRS: &[&str] = &["/", "/dev", "/etc", "/proc", "/run", "/sys"];
@@ -185,8 +185,8 @@ impl PristineImage {
     ///
     /// # Errors
     /// As [`PristineImage::tree`].
-    pub async fn trace(&mut self) -> Result<Vec<u8>> {
-        self.ask(&Request::Trace).await?;
+    pub async fn trace(&mut self, of: TraceOf) -> Result<Vec<u8>> {
+        self.ask(&Request::Trace { of }).await?;
         let mut bytes = Vec::new();
         loop {
             match self.next_chunk().await.context("fetch the trace")? {

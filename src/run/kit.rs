@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use crate::engine::options::mounts;
 use crate::engine::{Archive, ContainerSpec, Engine, RunOptions};
 use crate::image::ImageConfig;
-use crate::sensor::control::{PROGRAM_FILE, Pid1, SENSOR_DIR, START_FILE, SensorMode, Start, TRACE_FILE};
+use crate::sensor::control::{PROGRAM_FILE, Pid1, SENSOR_DIR, START_FILE, SensorMode, Start, TraceOf};
 
 /// Capabilities that the sensor needs beyond an engine's defaults.
 const SENSOR_CAPS: &[&str] = &["SYS_ADMIN", "SYS_PTRACE"];
@@ -25,19 +25,26 @@ const BLOCK: usize = 512;
 /// This executable, which is the sensor and the pack agent as well.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A tar of the sensor's files, for the volume at [`SENSOR_DIR`]: the program, what to start, and an empty trace
-/// in the place of the one that an earlier run left.
+/// A tar of the sensor's files, for the volume at [`SENSOR_DIR`]: what to start, an empty trace in the place of the
+/// one that an earlier run left, and the program, unless it is there already.
 ///
 /// # Errors
 /// When the program cannot be read.
-pub fn archive(program: impl AsRef<Path>, start: &Start) -> Result<Archive> {
+pub fn archive(program: Option<&Path>, start: &Start) -> Result<Archive> {
+    let file = start.trace.file();
     let start = serde_json::to_vec(start)?;
     let mut rest = Vec::new();
     begin(&mut rest, START_FILE, 0o600, start.len() as u64)?;
     rest.extend_from_slice(&start);
     pad(&mut rest);
-    begin(&mut rest, TRACE_FILE, 0o600, 0)?;
-    with_program(program.as_ref(), rest)
+    begin(&mut rest, file, 0o600, 0)?;
+    match program {
+        Some(program) => with_program(program, rest),
+        None => {
+            rest.resize(rest.len() + 2 * BLOCK, 0);
+            Ok(Box::new(Cursor::new(rest)))
+        }
+    }
 }
 
 /// An archive of the program and other entries. The program is large: it is never held whole.
@@ -95,11 +102,12 @@ pub fn prepare(
     config: &ImageConfig,
     options: &RunOptions,
     (sensor, pid1): (SensorMode, Pid1),
-    nonce: &str,
+    (trace, nonce): (TraceOf, &str),
 ) -> Result<(Start, RunOptions)> {
     let (cap_add, cap_drop, drop_caps) = capabilities(options);
     let start = Start {
         nonce: nonce.to_owned(),
+        trace,
         argv: super::argv_of(config, options)?,
         user: options.user.clone().unwrap_or_else(|| config.user().to_owned()),
         groups: options.group_add.clone(),
@@ -192,7 +200,7 @@ mod tests {
         let narrowed = |opts: &[&str]| {
             let security_opt = opts.iter().map(|opt| (*opt).to_owned()).collect();
             let options = RunOptions { security_opt, ..RunOptions::default() };
-            prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), "n").unwrap().0.narrow_seccomp
+            prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), (TraceOf::Original, "n")).unwrap().0.narrow_seccomp
         };
         assert!(narrowed(&[]) && narrowed(&["no-new-privileges"]) && narrowed(&["seccomp=builtin"]));
         assert!(!narrowed(&["seccomp=unconfined"]) && !narrowed(&["seccomp={}"]));
@@ -209,7 +217,7 @@ mod tests {
             tmpfs: list(&["/t"]),
             ..RunOptions::default()
         };
-        let (start, _) = prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), "n").unwrap();
+        let (start, _) = prepare(&config, &options, (SensorMode::Auto, Pid1::Auto), (TraceOf::Original, "n")).unwrap();
         assert_eq!(start.content_mounts, ["/a", "/b", "/c", "/v"]);
     }
 
@@ -217,6 +225,7 @@ mod tests {
     async fn the_kit_is_a_tar_with_program_and_start_document() {
         let start = Start {
             nonce: "n".into(),
+            trace: TraceOf::Slim,
             argv: vec!["/x".into()],
             user: String::new(),
             groups: Vec::new(),
@@ -227,10 +236,13 @@ mod tests {
             content_mounts: Vec::new(),
             pid1: Pid1::Auto,
         };
-        let mut bytes = Vec::new();
-        archive(THIS_PROGRAM, &start).unwrap().read_to_end(&mut bytes).await.unwrap();
-        let mut archive = tar::Archive::new(&bytes[..]);
-        let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
-        assert_eq!(names, [PROGRAM_FILE, START_FILE, TRACE_FILE].map(std::path::PathBuf::from));
+        let slim = TraceOf::Slim.file();
+        for (program, expected) in [(Some(Path::new(THIS_PROGRAM)), &[PROGRAM_FILE, START_FILE, slim][..]), (None, &[START_FILE, slim])] {
+            let mut bytes = Vec::new();
+            archive(program, &start).unwrap().read_to_end(&mut bytes).await.unwrap();
+            let mut archive = tar::Archive::new(&bytes[..]);
+            let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
+            assert_eq!(names, expected.iter().map(std::path::PathBuf::from).collect::<Vec<_>>());
+        }
     }
 }

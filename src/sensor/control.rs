@@ -16,8 +16,25 @@ pub const SENSOR_DIR: &str = "/.slim-sensor";
 /// File of [`SENSOR_DIR`] that holds the [`Start`] document.
 pub const START_FILE: &str = "start.json";
 
-/// File of [`SENSOR_DIR`] that the trace is written to.
-pub const TRACE_FILE: &str = "trace.jsonl";
+/// Which trace: a slim image may be recorded while the recording of the original is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TraceOf {
+    /// That of the untouched image.
+    Original,
+    /// That of the slim image, in which its misses are searched.
+    Slim,
+}
+
+impl TraceOf {
+    /// File of [`SENSOR_DIR`] that it is written to.
+    pub fn file(self) -> &'static str {
+        match self {
+            TraceOf::Original => "trace.jsonl",
+            TraceOf::Slim => "slim.jsonl",
+        }
+    }
+}
 
 /// File of [`SENSOR_DIR`] that is this executable.
 pub const PROGRAM_FILE: &str = "slim";
@@ -27,6 +44,8 @@ pub const PROGRAM_FILE: &str = "slim";
 pub struct Start {
     /// Random text that marks frames as ours.
     pub nonce: String,
+    /// Whose trace it writes.
+    pub trace: TraceOf,
     /// The target's command line: entrypoint and cmd; never empty.
     pub argv: Vec<String>,
     /// USER as the image or the plan has it: empty, name, uid, `name:group`, `uid:gid`. Names are looked up

@@ -24,7 +24,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use control::{Reply, SENSOR_DIR, START_FILE, Start, TRACE_FILE};
+use control::{Reply, SENSOR_DIR, START_FILE, Start};
 use talk::Talk;
 
 /// Exit status when the sensor itself failed.
@@ -69,7 +69,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn record(start: Start, dir: &Path) -> Result<u8, Failure> {
-    let path = dir.join(TRACE_FILE);
+    let path = dir.join(start.trace.file());
     let trace = File::options().create(true).append(true).open(&path);
     let trace = trace.with_context(|| format!("cannot make {}", path.display()))?;
     let talk = Talk::new(&start.nonce).context("cannot take over stderr")?;

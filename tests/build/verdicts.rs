@@ -32,6 +32,26 @@ fn a_server_is_recorded_packed_verified_tagged_and_reported() {
     assert_eq!(image.nameless_results(), "");
 }
 
+const WHILE_SETTLING: &str = "put to the slim image while the run settled";
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn what_is_touched_on_the_way_down_is_in_the_image_that_is_verified() {
+    let image = Source::default().with("data/last.txt", "the last\n").load("down");
+    let done = Build::of(&image).args(&["--http-probe", "--settle", "5s"]).run().ended(0);
+    assert!(!done.stderr.contains(WHILE_SETTLING), "{}", done.stderr);
+    assert!(done.kept().iter().any(|path| path == "/data/last.txt"), "{:?}", done.kept());
+    assert_eq!(image.nameless_results(), "");
+    // The same server, with nothing to read there, or with something that two runs would fight for.
+    let image = Image::new("settled");
+    let done = Build::of(&image).args(&["--http-probe"]).run().ended(0);
+    assert!(done.stderr.contains(WHILE_SETTLING), "{}", done.stderr);
+    for words in [&["--before-run", "true"], &["--repeat", "2"], &["--publish-port", "127.0.0.1::8080"]] {
+        let done = Build::of(&image).args(&["--http-probe"]).args(words).run().ended(0);
+        assert!(!done.stderr.contains(WHILE_SETTLING), "{words:?}: {}", done.stderr);
+    }
+}
+
 #[test]
 #[ignore = "needs a container engine: tests/run starts one"]
 fn the_numbers_of_a_report_add_up_with_each_other_and_the_engine() {

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use slim::sensor::control::{Command, FrameFilter, Pid1, Reply, SensorMode, Start};
+use slim::sensor::control::{Command, FrameFilter, Pid1, Reply, SensorMode, Start, TraceOf};
 use slim::sensor::event::{Access, AccessKind, Line, Process as Image};
 
 pub const PASSWD: &str = "root:x:0:0:root:/root:/bin/t\napp:x:1000:1000::/home/app:/bin/t\n";
@@ -113,6 +113,7 @@ pub fn start(words: &str) -> Start {
             .iter()
             .map(|word| (*word).to_owned())
             .collect(),
+        trace: TraceOf::Original,
         user: String::new(),
         groups: Vec::new(),
         home_is_set: false,
