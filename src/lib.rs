@@ -7,6 +7,7 @@ pub mod cli;
 pub mod copy;
 pub mod engine;
 pub mod exit;
+pub mod gate;
 pub mod image;
 pub mod keep;
 pub mod pack;

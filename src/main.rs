@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -158,6 +158,10 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             ui.print_stdout(&show::show(&report, ui.data_style(), None))?;
             Ok(Exit::Done)
         }
+        Command::Report { command: ReportCommand::Check { file, fail_on, baseline } } => {
+            let budgets = (fail_on.as_slice(), baseline.as_ref());
+            check_report(file, budgets, &invocation.common, vars, ui)
+        }
         Command::Replay { dir } => {
             ui.print_stdout(&slim::keep::replay::replay(dir)?)?;
             Ok(Exit::Done)
@@ -175,6 +179,44 @@ fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars
     let here = Here { vars, origins: &invocation.origins };
     let stdin = &mut std::io::stdin().lock();
     BuildPlan::new(&invocation.common, args, here, stdin).map_err(cli::UsageError::into_error)
+}
+
+/// `slim report check`: a line for each budget, and whether all of them are kept.
+fn check_report(
+    file: &Path,
+    (fail_on, baseline): (&[String], Option<&PathBuf>),
+    common: &cli::Common,
+    vars: &cli::Vars,
+    ui: &Ui,
+) -> Result<Exit> {
+    let report = report::load(file)?;
+    let mut rules = fail_on.to_vec();
+    let mut baseline = baseline.cloned();
+    let mut origins = cli::Origins::new();
+    if rules.is_empty() {
+        let image = &report.source.reference;
+        let set = cli::settings::of_image(common.config.as_deref(), vars, image, &["fail-on", "baseline"]);
+        for setting in set.map_err(cli::UsageError::into_error)? {
+            match setting.flag.as_str() {
+                "baseline" if baseline.is_some() => continue,
+                "baseline" => baseline = setting.values().next().map(PathBuf::from),
+                _ => rules = setting.values().map(str::to_owned).collect(),
+            }
+            origins.insert(setting.flag.clone(), setting.origin.clone());
+        }
+    }
+    if rules.is_empty() {
+        let hint = Hint::new("give --fail-on, as --fail-on 'size>60MB', or a slim.toml that does");
+        return Err(anyhow!("there is no budget to hold {} against", file.display()).context(Exit::Usage).context(hint));
+    }
+    let here = Here { vars, origins: &origins };
+    let budget = slim::plan::budget::budget(&rules, baseline.as_ref(), here).map_err(cli::UsageError::into_error)?;
+    let standings = budget.check(&report);
+    match common.json {
+        Some(true) => ui.print_stdout(&format!("{}\n", serde_json::to_string(&standings)?))?,
+        _ => ui.print_stdout(&show::standings(&standings, ui.data_style()))?,
+    }
+    Ok(if standings.iter().all(|standing| standing.kept) { Exit::Done } else { Exit::Gate })
 }
 
 /// `slim engines`.

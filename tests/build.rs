@@ -20,6 +20,8 @@ mod config;
 mod current;
 #[path = "build/flags.rs"]
 mod flags;
+#[path = "build/gate.rs"]
+mod gate;
 #[path = "build/health.rs"]
 mod health;
 #[path = "build/lost.rs"]

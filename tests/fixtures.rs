@@ -217,7 +217,7 @@ macro_rules! fixtures {
 }
 
 fixtures!(
-    postgres apache batch cron distroless django express fastapi flask golang imagemagick jvm memcached musl next nginx oddities
+    postgres apache batch cron distroless django express fastapi flask golang imagemagick jvm mariadb memcached musl next nginx oddities
     overlayinit redis scratch sinatra supervisord
 );
 

@@ -55,6 +55,7 @@ pub fn of(plan: &BuildPlan, config_digest: &str, local: bool, redactor: &Redacto
         repair_rounds,
         show_logs: _,
         outputs: _,
+        budget,
         edits,
     } = plan;
     let redactor = &redactor.clone().of_quoted();
@@ -66,6 +67,10 @@ pub fn of(plan: &BuildPlan, config_digest: &str, local: bool, redactor: &Redacto
     sum.text("recording", &format!("{sensor:?} {pid1:?} {settle:?} {repeat}"));
     sum.text("proof", &format!("{holdout:?} {repair_rounds}"));
     sum.text("keep", &format!("{policy:?} {trace_other_digest}"));
+    // What was published under other budgets proves nothing about these.
+    for words in budget.words() {
+        sum.text("budget", &words);
+    }
     sum.text("edits", &format!("{edits:?}"));
     let containers: Vec<_> = uses.iter().map(|file| &file.containers).collect();
     sum.text("uses", &format!("{containers:?}"));

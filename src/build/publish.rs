@@ -6,9 +6,10 @@ use super::prove::Proof;
 use super::subject::Subject;
 use super::{Session, Verdict, elsewhere};
 use crate::exit::Exit;
-use crate::image::Reference;
+use crate::image::{ImageConfig, Reference};
 use crate::pack::archive::PackedImage;
 use crate::plan::Source;
+use crate::report::figures::counted;
 use crate::report::{Builder, VerdictKind, model};
 
 /// What a tag of a result that did not pass ends with.
@@ -32,14 +33,18 @@ pub async fn publish(
     if exit != Exit::Done {
         let apart = apart(&wanted[0])?;
         session.engine.tag(&slim.id, &apart).await.context("tag the unverified image")?;
-        for tag in &wanted {
-            if session.engine.image(tag).await?.is_some() {
-                session.warn(format!("{tag} is still the result of an earlier build"));
-            }
-        }
-        let image = image_of(slim, &apart, vec![apart.clone()], None);
+        warn_of_older(session, &wanted).await?;
+        let image = image_of(slim, &apart, vec![apart.clone()], None)?;
         report.result(model::Image { compressed_bytes: compressed, ..image });
         return Ok(Verdict { kind, why, exit, published: Vec::new() });
+    }
+    let measured = image_of(slim, "", Vec::new(), None)?;
+    report.result(model::Image { compressed_bytes: compressed, ..measured });
+    let missed = report.budgets(kind, |report| session.plan.budget.check(report));
+    if missed > 0 {
+        warn_of_older(session, &wanted).await?;
+        let why = format!("{} missed, nothing is published", counted(missed, "budget", "budgets"));
+        return Ok(Verdict { kind: VerdictKind::Failed, why, exit: Exit::Gate, published: Vec::new() });
     }
     session.closing.begin();
     let mut names = Names { session, id: &slim.id, given: Vec::new() };
@@ -53,9 +58,19 @@ pub async fn publish(
     };
     let archive = outputs.written.first().map(elsewhere::shown);
     let tags = if is_passing(session, subject.passing) { Vec::new() } else { wanted.clone() };
-    let image = image_of(slim, &wanted[0], tags, archive);
+    let image = image_of(slim, &wanted[0], tags, archive)?;
     report.result(model::Image { compressed_bytes: compressed, ..image });
     Ok(Verdict { kind, why, exit, published })
+}
+
+/// Says which names still mean something older.
+async fn warn_of_older(session: &Session<'_>, wanted: &[String]) -> Result<()> {
+    for tag in wanted {
+        if session.engine.image(tag).await?.is_some() {
+            session.warn(format!("{tag} is still the result of an earlier build"));
+        }
+    }
+    Ok(())
 }
 
 /// Names that the result is called by.
@@ -153,17 +168,18 @@ pub fn judge(proof: Option<&Proof>) -> (VerdictKind, String, Exit) {
     }
 }
 
-fn image_of(slim: &PackedImage, reference: &str, tags: Vec<String>, archive: Option<String>) -> model::Image {
-    model::Image {
+fn image_of(slim: &PackedImage, reference: &str, tags: Vec<String>, archive: Option<String>) -> Result<model::Image> {
+    Ok(model::Image {
         reference: reference.to_owned(),
         tags,
         archive,
         digest: slim.id.clone(),
         size_bytes: slim.layer.content_bytes,
         layers: 1,
+        user: Some(ImageConfig::parse(&slim.config)?.user().to_owned()),
         layer_list: Some(vec![model::Layer { diff_id: slim.layer.diff_id.clone(), bytes: slim.layer.content_bytes }]),
         ..model::Image::default()
-    }
+    })
 }
 
 #[cfg(test)]

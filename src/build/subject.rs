@@ -112,6 +112,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
         digest: info.id.clone(),
         size_bytes: info.size,
         layers: info.layers as u64,
+        user: Some(config.user().to_owned()),
         layer_list: layers(session, &info.id, &config).await,
         ..model::Image::default()
     });

@@ -131,6 +131,16 @@ pub struct OutputArgs {
     /// Write the digest of the result's manifest to this file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,
+    /// Publish nothing when this is so, and end with status 6; repeatable
+    ///
+    /// A figure beyond its limit: size>60MB, compressed>20MB, files>500, reduction<50%, programs>20, packages>30,
+    /// holdout<90%; a count alone means more than none: shells, setuid, package-managers, network-clients. A change
+    /// since --baseline: size>+5%. What must not stay: path:GLOB, package:NAME. And root, unverified.
+    #[arg(long, value_name = "BUDGET")]
+    pub fail_on: Vec<String>,
+    /// The report that changes are measured against, as one of the last build
+    #[arg(long, value_name = "REPORT")]
+    pub baseline: Option<PathBuf>,
     /// Where the report goes, or `off` [default: slim.report.json]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

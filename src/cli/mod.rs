@@ -208,6 +208,18 @@ pub enum ReportCommand {
         #[arg(default_value = "slim.report.json")]
         file: PathBuf,
     },
+    /// Hold a report against budgets, as the build does before it publishes; status 6 when one is missed
+    Check {
+        /// Report file
+        #[arg(default_value = "slim.report.json")]
+        file: PathBuf,
+        /// As for `slim build`; repeatable [default: those of slim.toml for the report's image]
+        #[arg(long, value_name = "BUDGET")]
+        fail_on: Vec<String>,
+        /// The report that changes are measured against
+        #[arg(long, value_name = "REPORT")]
+        baseline: Option<PathBuf>,
+    },
 }
 
 /// The whole grammar, with the forms that every flag shares: switches take `=true` and `=false`, a flag given

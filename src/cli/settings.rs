@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{absent, is_switch};
+use super::{UsageError, absent, is_switch};
 
 mod file;
 
@@ -85,6 +85,13 @@ pub struct Setting {
     pub words: Vec<String>,
 }
 
+impl Setting {
+    /// The values alone.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().filter_map(|word| word.split_once('=')).map(|(_, value)| value)
+    }
+}
+
 /// The flags of a command (built, so that it has those that all commands share).
 pub fn flags(command: &clap::Command) -> Vec<Flag> {
     // Whether one image is meant or all is for the command line to say.
@@ -137,6 +144,19 @@ pub fn gather(
     // The settings file itself was found already.
     found.retain(|setting| setting.flag != "config" && known.iter().any(|flag| flag.name == setting.flag));
     found
+}
+
+/// What is set for some flags of `slim build` and an image, by variables and the settings file.
+///
+/// # Errors
+/// When the settings file cannot be read, or has something in it that is no setting.
+pub fn of_image(typed: Option<&std::path::Path>, vars: &Vars, image: &str, names: &[&str]) -> Result<Vec<Setting>, UsageError> {
+    let mut grammar = super::command();
+    grammar.build();
+    let known = grammar.find_subcommand("build").map(flags).unwrap_or_default();
+    let layers = SettingsFile::find(typed, vars)?.layers(&known, Some(image))?;
+    let wanted: Vec<Flag> = known.into_iter().filter(|flag| names.contains(&flag.name.as_str())).collect();
+    Ok(gather(&wanted, &BTreeSet::new(), vars, layers))
 }
 
 /// Variables with our prefix that name no flag: a warning for each.

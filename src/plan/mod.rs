@@ -8,12 +8,14 @@ use crate::cli::copy::AccessArgs;
 use crate::cli::{BuildArgs, Common, Origins, UsageError, Vars};
 pub use crate::engine::host::EngineChoice;
 use crate::engine::{BuildSpec, Credentials, RunOptions};
+use crate::gate::Budget;
 use crate::keep::Policy;
 use crate::probe::ProbeRequest;
 use crate::sensor::control::{Pid1, SensorMode};
 use crate::store::Transport;
 use crate::store::compress::Compression;
 
+pub mod budget;
 pub mod cache;
 pub mod edits;
 pub mod files;
@@ -173,6 +175,8 @@ pub struct BuildPlan {
     pub show_logs: bool,
     /// Results.
     pub outputs: Outputs,
+    /// `--fail-on`, `--baseline`: what a result must keep to be published.
+    pub budget: Budget,
     /// Config changes.
     pub edits: ConfigEdits,
 }
@@ -253,6 +257,7 @@ impl BuildPlan {
             holdout: holdout(args, here)?,
             show_logs: record.show_clogs.unwrap_or(false),
             outputs: outputs::outputs(&args.output, here)?,
+            budget: budget::budget(&args.output.fail_on, args.output.baseline.as_ref(), here)?,
             // Last, so that nothing is read from stdin for a command line that is wrong anyway.
             auth: source::credentials(&args.source, here, stdin)?,
         })

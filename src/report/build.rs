@@ -244,6 +244,14 @@ impl Builder {
         }
     }
 
+    /// How what is known stands with the budgets, by `check`, if the verdict is of this kind; a result is there. How
+    /// many are missed.
+    pub fn budgets(&mut self, kind: VerdictKind, check: impl FnOnce(&Report) -> Vec<model::Standing>) -> u64 {
+        self.report.verdict.kind = kind;
+        self.report.budgets = check(&self.report);
+        self.report.missed_budgets().count() as u64
+    }
+
     /// The redactor, for others who print.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor

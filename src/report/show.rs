@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::figures::{self, count, counted};
-use super::model::{Change, Group, Image, Report, Surface, VerdictKind};
+use super::model::{Change, Group, Image, Report, Standing, Surface, VerdictKind};
 use super::verdict::Share;
 use crate::image::path::printable;
 
@@ -104,6 +104,7 @@ pub fn show(report: &Report, style: Style, file: Option<&str>) -> String {
     let mut lines = Lines { style, lines: Vec::new() };
     lines.verdict(report);
     lines.differences(report);
+    lines.budgets(report);
     lines.sizes(report);
     if let Some(surface) = &report.surface {
         lines.surface(surface);
@@ -121,6 +122,15 @@ pub fn show(report: &Report, style: Style, file: Option<&str>) -> String {
     lines.warnings(report, room);
     lines.tail(&tail);
     lines.lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// A line for each budget.
+pub fn standings(standings: &[Standing], style: Style) -> String {
+    let line = |standing: &Standing| {
+        let (paint, word) = if standing.kept { (Paint::Good, "kept  ") } else { (Paint::Bad, "MISSED") };
+        format!("{} {}\n", style.paint(paint, word), printable(standing.line.as_bytes()))
+    };
+    standings.iter().map(line).collect()
 }
 
 /// The colour of a verdict.
@@ -143,7 +153,9 @@ struct Tail(Vec<(&'static str, String)>);
 impl Tail {
     fn of(report: &Report, file: Option<&str>) -> Self {
         let mut lines = Vec::new();
-        if let Some(result) = &report.result {
+        // What missed a budget is nowhere.
+        let gone = report.missed_budgets().next().is_some();
+        if let Some(result) = report.result.as_ref().filter(|_| !gone) {
             let mut tags: Vec<&str> = result.tags.iter().map(String::as_str).collect();
             if tags.is_empty() && !result.reference.is_empty() {
                 tags.push(&result.reference);
@@ -176,6 +188,7 @@ fn short_id(digest: &str) -> String {
 fn next_step(report: &Report, file: Option<&str>) -> Option<String> {
     let file = file.unwrap_or("slim.report.json");
     match report.verdict.kind {
+        _ if report.missed_budgets().next().is_some() => Some("make it smaller (slim why says what keeps a file), or change the budget (--fail-on)".to_owned()),
         VerdictKind::Verified => {
             let biggest = report.kept.iter().max_by(|a, b| a.own_bytes().cmp(&b.own_bytes()).then(b.path.cmp(&a.path)))?;
             Some(format!("slim why {file} {}   (the largest file that stays)", shell_word(&biggest.path.to_string())))
@@ -253,6 +266,18 @@ impl Lines {
         }
         for line in &verify.log_tail[verify.log_tail.len().saturating_sub(SHOWN)..] {
             self.labelled("log", line);
+        }
+    }
+
+    /// The budgets that are missed.
+    fn budgets(&mut self, report: &Report) {
+        const SHOWN: usize = 6;
+        let missed: Vec<_> = report.missed_budgets().collect();
+        for standing in missed.iter().take(SHOWN) {
+            self.wrapped(&printable(standing.line.as_bytes()));
+        }
+        if missed.len() > SHOWN {
+            self.push(&format!("  and {} more", count((missed.len() - SHOWN) as u64)));
         }
     }
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::figures::{count, counted};
-use super::model::{Compared, FileKind, Kept, Reason, Report, VerdictKind};
+use super::model::{Compared, FileKind, Kept, Reason, Report, Standing, VerdictKind};
+use crate::exit::Exit;
 
 /// Kept paths by their strongest reason's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,21 @@ impl Report {
     /// Bytes of the kept files, each inode once.
     pub fn kept_bytes(&self) -> u64 {
         self.kept.iter().map(Kept::own_bytes).sum()
+    }
+
+    /// The budgets that it misses.
+    pub fn missed_budgets(&self) -> impl Iterator<Item = &Standing> {
+        self.budgets.iter().filter(|standing| !standing.kept)
+    }
+
+    /// What the comparison alone came to: a budget that was missed does not undo it.
+    pub fn proven(&self) -> VerdictKind {
+        let is_gate = self.exit.code == Exit::Gate.code();
+        match (is_gate, &self.verify) {
+            (true, Some(verify)) if verify.differences.is_empty() => VerdictKind::Verified,
+            (true, None) => VerdictKind::Unverified,
+            _ => self.verdict.kind,
+        }
     }
 
     /// Kept paths that are not directories.

@@ -99,6 +99,7 @@ pub(super) fn summary(report: &Report, file: Option<&str>) -> Value {
         "removed": {"files": report.removed.files, "bytes": report.removed.bytes},
         "floor_bytes": report.floor_bytes,
         "holdout": report.holdout,
+        "budgets": report.budgets,
         "verify": report.verify.as_ref().map(|verify| json!({"compared": verify.compared, "differences": verify.differences})),
         "warnings": report.warnings,
         "report": file,

@@ -98,7 +98,8 @@ impl Ui {
             // That nothing was published has a reason, and no error says it.
             Mode::Quiet if report.exit.code != 0 => {
                 let line = self.clean(&report.verdict.line);
-                stage.talk(&format!("{} {line}\n", self.talk.paint(Paint::Bad, "slim:")));
+                let missed: String = report.missed_budgets().map(|standing| format!("  {}\n", self.clean(&standing.line))).collect();
+                stage.talk(&format!("{} {line}\n{missed}", self.talk.paint(Paint::Bad, "slim:")));
             }
             Mode::Quiet => {}
         }

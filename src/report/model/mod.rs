@@ -63,6 +63,9 @@ pub struct Report {
     pub rounds: Vec<Round>,
     /// What was kept out of the recording; `None` without `--holdout`.
     pub holdout: Option<Holdout>,
+    /// How it stands with its budgets, in their order; empty without budgets, and where none was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Standing>,
     /// The recording; `None` when it never began.
     pub trace: Option<Trace>,
     /// Trace files that went into it.
@@ -87,6 +90,18 @@ pub struct Tool {
     pub name: String,
     /// Its version.
     pub version: String,
+}
+
+/// How a report stands with one budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// The budget as it was given.
+    pub rule: String,
+    /// Whether the report keeps it.
+    pub kept: bool,
+    /// The figure and the limit, for people.
+    pub line: String,
 }
 
 /// The outcome in a word.
@@ -137,6 +152,9 @@ pub struct Image {
     pub files: u64,
     /// Layers.
     pub layers: u64,
+    /// USER of its config, empty for root; `None` where the report does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// They, lowest first; `None` where the engine does not say how large each is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_list: Option<Vec<Layer>>,
