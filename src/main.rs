@@ -153,9 +153,13 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             Ok(Exit::Done)
         }
         Command::Why { subject, path } => tell_why(invocation, subject, path, ui),
-        Command::Report { command: ReportCommand::Show { file } } => {
+        Command::Report { command: ReportCommand::Show { file, format } } => {
             let report = report::load(file)?;
-            ui.print_stdout(&show::show(&report, ui.data_style(), None))?;
+            let text = match format {
+                None => show::show(&report, ui.data_style(), None),
+                Some(view) => view.of(&report, report::load_removed(file, &report)?.as_deref()),
+            };
+            ui.print_stdout(&text)?;
             Ok(Exit::Done)
         }
         Command::Report { command: ReportCommand::Check { file, fail_on, baseline } } => {
@@ -319,6 +323,11 @@ fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     }
     if let Some(path) = file {
         built.finished.write(path)?;
+    }
+    report::views::write(&plan.outputs.views, &built.finished)?;
+    // GitHub's runner shows what a step appends there.
+    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
+        report::views::append(Path::new(&path), &built.finished.report)?;
     }
     if let Some(dir) = &plan.outputs.artifacts {
         build::copy_artifacts(dir, &mut built)?;

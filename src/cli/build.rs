@@ -144,6 +144,15 @@ pub struct OutputArgs {
     /// Where the report goes, or `off` [default: slim.report.json]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Also write the report as a Markdown page, for a pull request; GitHub's job summary gets it by itself
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Also write it as JUnit XML, a test case for each answer and budget
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Also write it as CSV, a line for each file that stays or goes
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
     /// Name every removed file in the report, not only directories
     #[arg(long)]
     pub report_full: Option<bool>,

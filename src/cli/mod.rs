@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::engine::{EngineChoice, EngineKind};
+use crate::report::views::View;
 
 pub mod absent;
 pub mod batch;
@@ -207,6 +208,9 @@ pub enum ReportCommand {
         /// Report file
         #[arg(default_value = "slim.report.json")]
         file: PathBuf,
+        /// In another program's format, whole, on stdout
+        #[arg(long, value_name = "FORMAT", value_enum)]
+        format: Option<View>,
     },
     /// Hold a report against budgets, as the build does before it publishes; status 6 when one is missed
     Check {

@@ -11,6 +11,7 @@ use crate::engine::{BuildSpec, Credentials, RunOptions};
 use crate::gate::Budget;
 use crate::keep::Policy;
 use crate::probe::ProbeRequest;
+use crate::report::views::View;
 use crate::sensor::control::{Pid1, SensorMode};
 use crate::store::Transport;
 use crate::store::compress::Compression;
@@ -80,6 +81,8 @@ pub struct Outputs {
     pub artifacts: Option<PathBuf>,
     /// `--report`; default `slim.report.json`; `None`: `--report=off`.
     pub report: Option<PathBuf>,
+    /// `--markdown`, `--junit`, `--csv`.
+    pub views: Vec<(View, PathBuf)>,
     /// `--report-full`.
     pub report_full: bool,
     /// `--report-bodies`.

@@ -8,6 +8,7 @@ use super::{Here, Outputs};
 use crate::cli::UsageError;
 use crate::cli::build::OutputArgs;
 use crate::image::reference::Reference;
+use crate::report::views::View;
 use crate::store::Transport;
 use crate::store::compress::Compression;
 
@@ -51,7 +52,15 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
         }
     }
     let artifacts = args.copy_meta_artifacts.clone();
-    Ok(Outputs { tags, written, compress, force, rebuild, digest_file, artifacts, report, report_full: full, report_bodies: bodies })
+    let mut views = Vec::new();
+    for (flag, view, path) in
+        [("markdown", View::Markdown, &args.markdown), ("junit", View::Junit, &args.junit), ("csv", View::Csv, &args.csv)]
+    {
+        let Some(path) = path else { continue };
+        writable(path).map_err(|why| here.wrong(flag, why))?;
+        views.push((view, path.clone()));
+    }
+    Ok(Outputs { tags, written, compress, force, rebuild, digest_file, artifacts, report, views, report_full: full, report_bodies: bodies })
 }
 
 /// A name that an image can be given.

@@ -180,7 +180,7 @@ fn directory(path: &Path) -> &Path {
 }
 
 /// Writes a file under another name and renames it when it is whole.
-fn replace(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(super) fn replace(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let what = || format!("write {}", path.display());
     if in_place(path) {

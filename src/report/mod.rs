@@ -12,6 +12,7 @@ pub mod secrets;
 pub mod show;
 pub mod surface;
 pub mod verdict;
+pub mod views;
 pub mod why;
 
 pub use build::{Builder, Finished, Options};
