@@ -172,7 +172,7 @@ fn the_locale_that_the_config_or_the_run_names_stays_for_programs_that_did_not_a
     // Programs that never call setlocale.
     let base = "slim-fixture/base:latest";
     for (image, env, stays) in
-        [(base, "LC_ALL=C.utf8", true), (base, "OTHER=C.UTF-8", false), (named.as_str(), "OTHER=x", true)]
+        [(base, "LC_ALL=C.utf8", true), (base, "LC_TIME=C.utf8", true), (base, "OTHER=C.UTF-8", false), (named.as_str(), "OTHER=x", true)]
     {
         let build = Build::new(&["build", image, "--tag", &slim, "--no-verify", "--entrypoint", "/usr/bin/dash", "--exec", "true"]);
         let kept = build.args(&["--env", env, "--", "-c", "while :; do sleep 1; done"]).run().ended(0).kept();
