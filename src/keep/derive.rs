@@ -162,7 +162,10 @@ pub(super) fn pam_modules(draft: &mut Draft<'_>, _: &mut Memory, by: &ImagePath)
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["@include", name, ..] | [_, "include" | "substack", name, ..] => {
-                    todo.push((ImagePath::from("/etc/pam.d").join(name), depth + 1));
+                    // The second is where vendors have theirs.
+                    let places = ["/etc/pam.d", "/usr/lib/pam.d"].map(|dir| ImagePath::from(dir).join(name));
+                    let place = places.into_iter().find(|place| draft.ask.tree.find(place.as_bytes()).is_some());
+                    todo.extend(place.map(|place| (place, depth + 1)));
                 }
                 _ => {
                     let modules = words.iter().filter(|word| word.ends_with(".so"));
