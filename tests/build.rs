@@ -22,6 +22,8 @@ mod current;
 mod flags;
 #[path = "build/health.rs"]
 mod health;
+#[path = "build/init.rs"]
+mod init;
 #[path = "build/lost.rs"]
 mod lost;
 #[path = "build/mounts.rs"]
