@@ -1,5 +1,5 @@
-//! Packages against other readers of the same databases: dpkg-query, and trivy on what a slim image would
-//! carry. Needs an engine with the fixture images; trivy's path is in SLIM_TEST_TRIVY.
+//! Packages against other readers of the same databases: dpkg-query, Python's importlib, and trivy on what a slim
+//! image would carry. Needs an engine with the fixture images; trivy's path is in SLIM_TEST_TRIVY.
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
 
@@ -109,7 +109,16 @@ for my $package (split /\n/, `dpkg-query -W -f '\${binary:Package}\n'`) {
 }"#;
 
 fn dpkg_says(image: &str) -> BTreeMap<String, BTreeSet<ImagePath>> {
-    let text = output(Command::new("docker").args(["run", "--rm", "--entrypoint", "perl", image, "-MCwd", "-e", DPKG_SAYS]));
+    paths_by_name(&said(image, &["perl", "-MCwd", "-e", DPKG_SAYS]))
+}
+
+/// What a program of an image says.
+fn said(image: &str, argv: &[&str]) -> String {
+    output(Command::new("docker").args(["run", "--rm", "--entrypoint", argv[0], image]).args(&argv[1..]))
+}
+
+/// `NAME<TAB>PATH` lines.
+fn paths_by_name(text: &str) -> BTreeMap<String, BTreeSet<ImagePath>> {
     let mut said: BTreeMap<String, BTreeSet<ImagePath>> = BTreeMap::new();
     for (package, path) in text.lines().filter_map(|line| line.split_once('\t')) {
         said.entry(package.to_owned()).or_default().insert(path.into());
@@ -145,6 +154,53 @@ fn dpkg_packages_have_the_files_that_dpkg_lists() {
         let names = said.keys().filter(|name| !found.contains(name.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [] as [&String; 0], "{image}");
         assert_eq!(packages.warnings, [] as [String; 0], "{image}");
+    }
+}
+
+/// The same of Python's distributions, from their RECORDs and what else importlib reads; then, after an empty name,
+/// `NAME needs NAME` with markers evaluated as pip does it.
+const PYTHON_SAYS: &str = r#"
+import importlib.metadata, os
+from pip._vendor.packaging.requirements import Requirement
+from pip._vendor.packaging.utils import canonicalize_name
+found = {canonicalize_name(one.metadata['Name']): one for one in importlib.metadata.distributions()}
+for one in found.values():
+    for file in one.files or []:
+        directory, name = os.path.split(file.locate())
+        path = os.path.join(os.path.realpath(directory), name)
+        if os.path.lexists(path):
+            print(one.metadata['Name'], path, sep='\t')
+for one in found.values():
+    for need in map(Requirement, one.requires or []):
+        other = found.get(canonicalize_name(need.name))
+        if other and (need.marker is None or need.marker.evaluate({'extra': ''})):
+            print('', one.metadata['Name'] + ' needs ' + other.metadata['Name'], sep='\t')
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn python_packages_have_the_files_and_needs_that_importlib_lists() {
+    for (image, least) in [("slim-fixture/flask", 8), ("slim-fixture/django", 4), ("slim-fixture/fastapi", 10)] {
+        let mut rootfs = Rootfs::of_image(image);
+        let packages = rootfs.packages();
+        let text = said(image, &["python3", "-c", PYTHON_SAYS]);
+        let (needs, files): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('\t'));
+        let said = paths_by_name(&files.join("\n"));
+        assert!(said.len() >= least && needs.len() >= least / 2, "{image}: importlib says too little: {text}");
+        for (name, listed) in &said {
+            let package = packages.iter().find(|package| package.system.name() == "python" && package.name == *name);
+            let package = package.unwrap_or_else(|| panic!("{image}: no {name}"));
+            let lacks: Vec<_> = listed.difference(&package.files).collect();
+            assert!(lacks.is_empty(), "{image}: {package} lacks {lacks:?}");
+            // What was compiled afterwards is in no list.
+            let more = package.files.difference(listed).find(|path| !path.as_bytes().ends_with(b".pyc"));
+            assert_eq!(more, None, "{image}: not of {package}");
+        }
+        let place = |name: &str| packages.iter().position(|package| package.system.name() == "python" && package.name == name).unwrap();
+        for (one, other) in needs.iter().filter_map(|line| line.trim().split_once(" needs ")) {
+            let start = place(one);
+            assert!(packages.closure([start]).contains_key(&place(other)), "{image}: {one} does not need {other}");
+        }
     }
 }
 
