@@ -1,5 +1,6 @@
-//! Packages against other readers of the same databases: dpkg-query, Python's importlib, and trivy on what a slim
-//! image would carry. Needs an engine with the fixture images; trivy's path is in SLIM_TEST_TRIVY.
+//! Packages against other readers of the same databases: dpkg-query, Python's importlib, Node's own resolver, and
+//! trivy on what a slim image would carry. Needs an engine with the fixture images; trivy's path is in
+//! SLIM_TEST_TRIVY.
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
 
@@ -200,6 +201,45 @@ fn python_packages_have_the_files_and_needs_that_importlib_lists() {
         for (one, other) in needs.iter().filter_map(|line| line.trim().split_once(" needs ")) {
             let start = place(one);
             assert!(packages.closure([start]).contains_key(&place(other)), "{image}: {one} does not need {other}");
+        }
+    }
+}
+
+/// Where Node finds what each installed package depends on: `PACKAGE.JSON<TAB>FILE` lines.
+const NODE_SAYS: &str = r#"
+const fs = require('fs'), path = require('path');
+function walk(dir) {
+  for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
+    const at = path.join(dir, entry.name);
+    if (entry.isDirectory()) walk(at);
+    else if (entry.name === 'package.json' && dir.includes('node_modules')) tell(at);
+  }
+}
+function tell(file) {
+  const find = require('module').createRequire(file);
+  for (const name of Object.keys(JSON.parse(fs.readFileSync(file)).dependencies || {})) {
+    let found = '';
+    try { found = find.resolve(name); } catch { continue; }
+    if (path.isAbsolute(found)) console.log(fs.realpathSync(file) + '\t' + fs.realpathSync(found));
+  }
+}
+walk(path.resolve('node_modules'));
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn node_packages_need_the_copies_that_node_resolves() {
+    for image in ["slim-fixture/express", "slim-fixture/next"] {
+        let mut rootfs = Rootfs::of_image(image);
+        let packages = rootfs.packages();
+        let text = said(image, &["node", "-e", NODE_SAYS]);
+        assert!(text.lines().count() >= 15, "{image}: node says too little: {text}");
+        let node = |path: &str| packages.owners(&path.into()).iter().copied().find(|index| packages.at(*index).system.name() == "node");
+        for (described, found) in text.lines().filter_map(|line| line.split_once('\t')) {
+            let (Some(start), Some(end)) = (node(described), node(found)) else {
+                panic!("{image}: {described} or {found} is of no package");
+            };
+            assert!(packages.closure([start]).contains_key(&end), "{image}: {described} does not need {found}");
         }
     }
 }
