@@ -1,5 +1,5 @@
-//! Packages against other readers of the same databases: dpkg-query, Python's importlib, Node's own resolver, and
-//! trivy on what a slim image would carry. Needs an engine with the fixture images; trivy's path is in
+//! Packages against other readers of the same databases: dpkg-query, Python's importlib, Node's own resolver,
+//! RubyGems, and trivy on what a slim image would carry. Needs an engine with the fixture images; trivy's path is in
 //! SLIM_TEST_TRIVY.
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
@@ -240,6 +240,40 @@ fn node_packages_need_the_copies_that_node_resolves() {
                 panic!("{image}: {described} or {found} is of no package");
             };
             assert!(packages.closure([start]).contains_key(&end), "{image}: {described} does not need {found}");
+        }
+    }
+}
+
+/// The specifications of gems: `has<TAB>SPECIFICATION<TAB>FILE` for what lies in a gem's directory, and
+/// `needs<TAB>SPECIFICATION<TAB>NAME` for what it depends on and is there.
+const RUBY_SAYS: &str = r#"
+Gem::Specification.each do |gem|
+  at = File.realpath(gem.loaded_from)
+  Dir.glob(File.join(gem.full_gem_path, '**', '*')).select { |file| File.file?(file) }.each { |file| puts ['has', at, File.realpath(file)].join("\t") }
+  gem.runtime_dependencies.each do |need|
+    puts ['needs', at, need.name].join("\t") unless Gem::Specification.find_all_by_name(need.name, need.requirement).empty?
+  end
+end
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn gems_have_the_files_and_needs_that_rubygems_lists() {
+    let image = "slim-fixture/sinatra";
+    let mut rootfs = Rootfs::of_image(image);
+    let packages = rootfs.packages();
+    let text = said(image, &["ruby", "-e", RUBY_SAYS]);
+    for (word, least) in [("has\t", 20), ("needs\t", 8)] {
+        assert!(text.lines().filter(|line| line.starts_with(word)).count() >= least, "RubyGems says too little: {text}");
+    }
+    let ruby = |path: &str| packages.owners(&path.into()).iter().copied().find(|index| packages.at(*index).system.name() == "ruby");
+    for line in text.lines() {
+        let mut words = line.split('\t');
+        let (Some(word), Some(described), Some(other)) = (words.next(), words.next(), words.next()) else { panic!("{line}") };
+        let start = ruby(described).unwrap_or_else(|| panic!("{described} is of no gem"));
+        match word {
+            "has" => assert!(packages.at(start).files.contains(&other.into()), "{described} lacks {other}"),
+            _ => assert!(packages.closure([start]).into_keys().any(|index| packages.at(index).name == other), "{described} does not need {other}"),
         }
     }
 }
