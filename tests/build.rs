@@ -24,6 +24,8 @@ mod flags;
 mod gate;
 #[path = "build/health.rs"]
 mod health;
+#[path = "build/init.rs"]
+mod init;
 #[path = "build/lost.rs"]
 mod lost;
 #[path = "build/mounts.rs"]

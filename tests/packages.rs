@@ -1,5 +1,6 @@
-//! Packages against other readers of the same databases: dpkg-query, and trivy on what a slim image would
-//! carry. Needs an engine with the fixture images; trivy's path is in SLIM_TEST_TRIVY.
+//! Packages against other readers of the same databases: dpkg-query, Python's importlib, Node's own resolver,
+//! RubyGems, and trivy on what a slim image would carry. Needs an engine with the fixture images; trivy's path is in
+//! SLIM_TEST_TRIVY.
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
 
@@ -109,7 +110,16 @@ for my $package (split /\n/, `dpkg-query -W -f '\${binary:Package}\n'`) {
 }"#;
 
 fn dpkg_says(image: &str) -> BTreeMap<String, BTreeSet<ImagePath>> {
-    let text = output(Command::new("docker").args(["run", "--rm", "--entrypoint", "perl", image, "-MCwd", "-e", DPKG_SAYS]));
+    paths_by_name(&said(image, &["perl", "-MCwd", "-e", DPKG_SAYS]))
+}
+
+/// What a program of an image says.
+fn said(image: &str, argv: &[&str]) -> String {
+    output(Command::new("docker").args(["run", "--rm", "--entrypoint", argv[0], image]).args(&argv[1..]))
+}
+
+/// `NAME<TAB>PATH` lines.
+fn paths_by_name(text: &str) -> BTreeMap<String, BTreeSet<ImagePath>> {
     let mut said: BTreeMap<String, BTreeSet<ImagePath>> = BTreeMap::new();
     for (package, path) in text.lines().filter_map(|line| line.split_once('\t')) {
         said.entry(package.to_owned()).or_default().insert(path.into());
@@ -145,6 +155,126 @@ fn dpkg_packages_have_the_files_that_dpkg_lists() {
         let names = said.keys().filter(|name| !found.contains(name.as_str()));
         assert_eq!(names.collect::<Vec<_>>(), [] as [&String; 0], "{image}");
         assert_eq!(packages.warnings, [] as [String; 0], "{image}");
+    }
+}
+
+/// The same of Python's distributions, from their RECORDs and what else importlib reads; then, after an empty name,
+/// `NAME needs NAME` with markers evaluated as pip does it.
+const PYTHON_SAYS: &str = r#"
+import importlib.metadata, os
+from pip._vendor.packaging.requirements import Requirement
+from pip._vendor.packaging.utils import canonicalize_name
+found = {canonicalize_name(one.metadata['Name']): one for one in importlib.metadata.distributions()}
+for one in found.values():
+    for file in one.files or []:
+        directory, name = os.path.split(file.locate())
+        path = os.path.join(os.path.realpath(directory), name)
+        if os.path.lexists(path):
+            print(one.metadata['Name'], path, sep='\t')
+for one in found.values():
+    for need in map(Requirement, one.requires or []):
+        other = found.get(canonicalize_name(need.name))
+        if other and (need.marker is None or need.marker.evaluate({'extra': ''})):
+            print('', one.metadata['Name'] + ' needs ' + other.metadata['Name'], sep='\t')
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn python_packages_have_the_files_and_needs_that_importlib_lists() {
+    for (image, least) in [("slim-fixture/flask", 8), ("slim-fixture/django", 4), ("slim-fixture/fastapi", 10)] {
+        let mut rootfs = Rootfs::of_image(image);
+        let packages = rootfs.packages();
+        let text = said(image, &["python3", "-c", PYTHON_SAYS]);
+        let (needs, files): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('\t'));
+        let said = paths_by_name(&files.join("\n"));
+        assert!(said.len() >= least && needs.len() >= least / 2, "{image}: importlib says too little: {text}");
+        for (name, listed) in &said {
+            let package = packages.iter().find(|package| package.system.name() == "python" && package.name == *name);
+            let package = package.unwrap_or_else(|| panic!("{image}: no {name}"));
+            let lacks: Vec<_> = listed.difference(&package.files).collect();
+            assert!(lacks.is_empty(), "{image}: {package} lacks {lacks:?}");
+            // What was compiled afterwards is in no list.
+            let more = package.files.difference(listed).find(|path| !path.as_bytes().ends_with(b".pyc"));
+            assert_eq!(more, None, "{image}: not of {package}");
+        }
+        let place = |name: &str| packages.iter().position(|package| package.system.name() == "python" && package.name == name).unwrap();
+        for (one, other) in needs.iter().filter_map(|line| line.trim().split_once(" needs ")) {
+            let start = place(one);
+            assert!(packages.closure([start]).contains_key(&place(other)), "{image}: {one} does not need {other}");
+        }
+    }
+}
+
+/// Where Node finds what each installed package depends on: `PACKAGE.JSON<TAB>FILE` lines.
+const NODE_SAYS: &str = r#"
+const fs = require('fs'), path = require('path');
+function walk(dir) {
+  for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
+    const at = path.join(dir, entry.name);
+    if (entry.isDirectory()) walk(at);
+    else if (entry.name === 'package.json' && dir.includes('node_modules')) tell(at);
+  }
+}
+function tell(file) {
+  const find = require('module').createRequire(file);
+  for (const name of Object.keys(JSON.parse(fs.readFileSync(file)).dependencies || {})) {
+    let found = '';
+    try { found = find.resolve(name); } catch { continue; }
+    if (path.isAbsolute(found)) console.log(fs.realpathSync(file) + '\t' + fs.realpathSync(found));
+  }
+}
+walk(path.resolve('node_modules'));
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn node_packages_need_the_copies_that_node_resolves() {
+    for image in ["slim-fixture/express", "slim-fixture/next"] {
+        let mut rootfs = Rootfs::of_image(image);
+        let packages = rootfs.packages();
+        let text = said(image, &["node", "-e", NODE_SAYS]);
+        assert!(text.lines().count() >= 15, "{image}: node says too little: {text}");
+        let node = |path: &str| packages.owners(&path.into()).iter().copied().find(|index| packages.at(*index).system.name() == "node");
+        for (described, found) in text.lines().filter_map(|line| line.split_once('\t')) {
+            let (Some(start), Some(end)) = (node(described), node(found)) else {
+                panic!("{image}: {described} or {found} is of no package");
+            };
+            assert!(packages.closure([start]).contains_key(&end), "{image}: {described} does not need {found}");
+        }
+    }
+}
+
+/// The specifications of gems: `has<TAB>SPECIFICATION<TAB>FILE` for what lies in a gem's directory, and
+/// `needs<TAB>SPECIFICATION<TAB>NAME` for what it depends on and is there.
+const RUBY_SAYS: &str = r#"
+Gem::Specification.each do |gem|
+  at = File.realpath(gem.loaded_from)
+  Dir.glob(File.join(gem.full_gem_path, '**', '*')).select { |file| File.file?(file) }.each { |file| puts ['has', at, File.realpath(file)].join("\t") }
+  gem.runtime_dependencies.each do |need|
+    puts ['needs', at, need.name].join("\t") unless Gem::Specification.find_all_by_name(need.name, need.requirement).empty?
+  end
+end
+"#;
+
+#[test]
+#[ignore = "needs an engine with the fixture images"]
+fn gems_have_the_files_and_needs_that_rubygems_lists() {
+    let image = "slim-fixture/sinatra";
+    let mut rootfs = Rootfs::of_image(image);
+    let packages = rootfs.packages();
+    let text = said(image, &["ruby", "-e", RUBY_SAYS]);
+    for (word, least) in [("has\t", 20), ("needs\t", 8)] {
+        assert!(text.lines().filter(|line| line.starts_with(word)).count() >= least, "RubyGems says too little: {text}");
+    }
+    let ruby = |path: &str| packages.owners(&path.into()).iter().copied().find(|index| packages.at(*index).system.name() == "ruby");
+    for line in text.lines() {
+        let mut words = line.split('\t');
+        let (Some(word), Some(described), Some(other)) = (words.next(), words.next(), words.next()) else { panic!("{line}") };
+        let start = ruby(described).unwrap_or_else(|| panic!("{described} is of no gem"));
+        match word {
+            "has" => assert!(packages.at(start).files.contains(&other.into()), "{described} lacks {other}"),
+            _ => assert!(packages.closure([start]).into_keys().any(|index| packages.at(index).name == other), "{described} does not need {other}"),
+        }
     }
 }
 

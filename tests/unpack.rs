@@ -295,7 +295,11 @@ fn a_layer_that_is_removed_under_builds_is_made_again() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                for _ in 0..12 {
+                // Until it happened a few times; a machine on which it never does fails below.
+                for _ in 0..10_000 {
+                    if removed.load(relaxed) >= 5 {
+                        break;
+                    }
                     let cache = LayerCache::open_as(dir.path(), Form::User).unwrap();
                     let place = cache.layer(digest.as_str(), || boxed(&layer)).unwrap();
                     assert_eq!(std::fs::read_dir(place.join("d")).unwrap().count(), 20);
@@ -311,7 +315,7 @@ fn a_layer_that_is_removed_under_builds_is_made_again() {
             }
         });
     });
-    assert!(removed.into_inner() > 1);
+    assert!(removed.into_inner() >= 5);
 }
 
 /// `slim cache` with these words, on this cache.

@@ -83,7 +83,6 @@ pub(super) fn locales_in_use(draft: &mut Draft<'_>, memory: &mut Memory, _: &Ima
     let dirs: Vec<&ImagePath> = tree.children(&root).map(|(path, _)| path).filter(|path| named(path)).collect();
     // These are in no archive.
     let builtin = |name: &str| ["C", "C.utf8", "POSIX"].contains(&name);
-    let served = dirs.iter().filter_map(|dir| dir.file_name()).any(|name| !name.starts_with(b"C."));
     let mut found: Vec<ImagePath> = dirs.iter().flat_map(|dir| tree.below(dir)).map(|(path, _)| path.clone()).collect();
     let archive = root.child(b"locale-archive");
     let Some(size) = tree.get(&archive).map(|entry| entry.size) else { return found };
@@ -92,12 +91,15 @@ pub(super) fn locales_in_use(draft: &mut Draft<'_>, memory: &mut Memory, _: &Ima
     }
     if size <= MAX_ARCHIVE {
         found.push(archive);
-    } else if !served && draft.reasons(&archive).is_none() {
-        let asked = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| draft.env(name)).find(|value| !value.is_empty());
-        let locale = asked.unwrap_or("named by the environment").to_owned();
-        draft.warn(format!(
-            "{archive} has {size} bytes and goes, with the locale {locale}; keep it with --include-path {archive}"
-        ));
+    } else if draft.reasons(&archive).is_none() {
+        let spelled = |dir: &ImagePath| super::whole::normal_locale(&String::from_utf8_lossy(dir.file_name().unwrap_or_default()));
+        let served: BTreeSet<String> = dirs.iter().map(|dir| spelled(dir)).collect();
+        let asked = super::whole::locale_values(&draft.ask.policy.env).map(super::whole::normal_locale);
+        let gone: BTreeSet<String> = asked.filter(|name| !builtin(name) && !served.contains(name)).collect();
+        if !gone.is_empty() {
+            let gone = gone.into_iter().collect::<Vec<_>>().join(", ");
+            draft.warn(format!("{archive} has {size} bytes and goes, with the locale {gone}; keep it with --include-path {archive}"));
+        }
     }
     found
 }
@@ -160,7 +162,10 @@ pub(super) fn pam_modules(draft: &mut Draft<'_>, _: &mut Memory, by: &ImagePath)
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["@include", name, ..] | [_, "include" | "substack", name, ..] => {
-                    todo.push((ImagePath::from("/etc/pam.d").join(name), depth + 1));
+                    // The second is where vendors have theirs.
+                    let places = ["/etc/pam.d", "/usr/lib/pam.d"].map(|dir| ImagePath::from(dir).join(name));
+                    let place = places.into_iter().find(|place| draft.ask.tree.find(place.as_bytes()).is_some());
+                    todo.extend(place.map(|place| (place, depth + 1)));
                 }
                 _ => {
                     let modules = words.iter().filter(|word| word.ends_with(".so"));

@@ -50,7 +50,7 @@ impl PathGlob {
     pub fn new(tree: &Tree, text: &str) -> Result<Self, String> {
         let text = format!("/{}", text.trim_start_matches('/'));
         let text = if text.len() > 1 { text.trim_end_matches('/') } else { &text };
-        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).empty_alternates(true).build();
         let glob = glob.map_err(|error| error.kind().to_string())?;
         let literal = text.find(['*', '?', '[', '{', '\\']).unwrap_or(text.len());
         let directory = text[..literal].rfind('/').unwrap_or(0);
@@ -198,6 +198,7 @@ mod tests {
         assert_eq!(names(&found), ["/usr/lib/a/b/y.so", "/usr/lib/a/x.so"]);
         assert_eq!(names(&links), ["/lib"]);
         assert!(PathGlob::new(&tree, "/a[").is_err());
+        assert_eq!(names(&PathGlob::new(&tree, "/usr/lib/a/{,b/}*.so").unwrap().find(&tree).0), ["/usr/lib/a/b/y.so", "/usr/lib/a/x.so"]);
         assert_eq!(PathGlob::new(&tree, "usr/lib/z").unwrap().find(&tree).0.len(), 1);
     }
 

@@ -173,7 +173,23 @@ const SYSTEM: &[Rule] = &[
     Rule {
         name: "locale-named",
         doc: "setlocale opens the locale that the environment names, in programs that the run did not start too",
-        when: &[When::Env("LANG"), When::Env("LC_ALL"), When::Env("LC_CTYPE")],
+        // Every category of locale(7) may name another one.
+        when: &[
+            When::Env("LANG"),
+            When::Env("LC_ADDRESS"),
+            When::Env("LC_ALL"),
+            When::Env("LC_COLLATE"),
+            When::Env("LC_CTYPE"),
+            When::Env("LC_IDENTIFICATION"),
+            When::Env("LC_MEASUREMENT"),
+            When::Env("LC_MESSAGES"),
+            When::Env("LC_MONETARY"),
+            When::Env("LC_NAME"),
+            When::Env("LC_NUMERIC"),
+            When::Env("LC_PAPER"),
+            When::Env("LC_TELEPHONE"),
+            When::Env("LC_TIME"),
+        ],
         keep: Keep::Derived(derive::locales_in_use),
     },
     Rule {
@@ -262,8 +278,10 @@ const SYSTEM: &[Rule] = &[
     Rule {
         name: "terminfo",
         doc: "an interactive shell describes the terminal by these",
-        when: &[When::Kept("/{bin,usr/bin}/bash"), When::Kept("/{bin,usr/bin}/zsh"), When::Needs("libncurses*.so.*")],
+        when: &[When::Kept("/{,usr/,usr/local/}bin/{bash,fish,tcsh,zsh}"), When::Needs("libncurses*.so.*")],
         keep: Keep::Paths(&[
+            // Alpine's.
+            "/etc/terminfo/*/*",
             "/lib/terminfo/d/dumb",
             "/lib/terminfo/l/linux",
             "/lib/terminfo/s/screen*",
@@ -352,7 +370,7 @@ const SYSTEM: &[Rule] = &[
     Rule {
         name: "fontconfig",
         doc: "a program that draws text looks its fonts up by these settings when it first does so",
-        when: &[When::Needs("libfontconfig.so.*"), When::Kept("/**/libfontconfig.so.*"), When::Kept("/**/lib/libfontmanager.so")],
+        when: &[When::Needs("libfontconfig.so.*"), When::Kept("/**/libfontconfig.so.*"), When::Kept("/**/lib/{,*/}libfontmanager.so")],
         keep: Keep::Paths(&[
             "/etc/fonts/*.conf",
             "/etc/fonts/conf.d/*",

@@ -136,6 +136,8 @@ pub(super) const RULES: &[Rule] = &[
             "{dir}/libmlib_image.so",
             "{dir}/psfont*.properties*",
             "{dir}/fontconfig*",
+            "{parent}/psfont*.properties*",
+            "{parent}/fontconfig*",
         ]),
     },
     Rule {

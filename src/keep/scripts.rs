@@ -20,7 +20,7 @@ use super::{Facts, Level, Policy, Question, Reason};
 use crate::image::tree::Follow;
 use crate::image::{Entry, ImageConfig, ImagePath, Tree};
 use crate::packages::Packages;
-use crate::sensor::event::AccessKind;
+use crate::sensor::event::{AccessKind, Process};
 use crate::trace::Trace;
 use words::HERE;
 
@@ -341,7 +341,8 @@ fn follow(draft: &mut Draft<'_>, target: &Target, from: Dialect, keep: bool) -> 
 /// The scripts, tables and configurations to begin with.
 fn begin(draft: &mut Draft<'_>, keep: bool) -> Vec<Next> {
     let mut next = keep_used(draft);
-    let shells = read_by_shells(draft);
+    let shells = opened_by(draft, is_shell);
+    let supervised = opened_by(draft, is_supervisord);
     let starts = |reason: &Reason| match reason {
         Reason::Rule { name, .. } => ["entrypoint", "command", "command-line", "healthcheck"].contains(&name.as_str()),
         // A script that stays for its own sake is to run.
@@ -355,6 +356,7 @@ fn begin(draft: &mut Draft<'_>, keep: bool) -> Vec<Next> {
         let executable = draft.ask.tree.get(&path).is_some_and(Entry::is_executable);
         let dialect = match table(&path) {
             Some(dialect) => Some(dialect),
+            None if supervised.contains(&path) && is_settings(&path) => Some(Dialect::Supervisor),
             None if is_sourced(draft, &path) => Some(Dialect::Shell),
             None => ((executable || shells.contains(&path)) && is_shell_script(draft, &path)).then_some(Dialect::Shell),
         };
@@ -401,15 +403,25 @@ fn is_sourced(draft: &Draft<'_>, path: &ImagePath) -> bool {
     (name.ends_with(b".sh") || name.ends_with(b".bash")) && draft.reasons(path).is_some_and(|reasons| reasons.iter().any(own))
 }
 
-/// Files that a shell opened.
-fn read_by_shells(draft: &Draft<'_>) -> BTreeSet<ImagePath> {
+/// Files that processes opened for which this holds.
+fn opened_by(draft: &Draft<'_>, is_meant: impl Fn(&Process) -> bool) -> BTreeSet<ImagePath> {
     let (tree, trace) = (draft.ask.tree, draft.ask.trace);
-    let opens = |fact: &crate::trace::Fact| {
-        let process = trace.processes.get(&fact.process);
-        fact.kind == AccessKind::Open && process.is_some_and(|process| carriers::is_shell(&String::from_utf8_lossy(&process.exe)))
-    };
+    let opens = |fact: &crate::trace::Fact| fact.kind == AccessKind::Open && trace.processes.get(&fact.process).is_some_and(&is_meant);
     let opened = trace.facts.iter().filter(|(_, facts)| facts.iter().any(opens));
     opened.filter_map(|(raw, _)| tree.find(raw)).collect()
+}
+
+fn is_shell(process: &Process) -> bool {
+    carriers::is_shell(&String::from_utf8_lossy(&process.exe))
+}
+
+/// A script's process has the script's name.
+fn is_supervisord(process: &Process) -> bool {
+    process.comm == "supervisord" || process.exe.ends_with(b"/supervisord")
+}
+
+fn is_settings(path: &ImagePath) -> bool {
+    path.as_bytes().ends_with(b".conf") || path.as_bytes().ends_with(b".ini")
 }
 
 /// What the run executed, by the name it was executed by.

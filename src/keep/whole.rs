@@ -139,9 +139,8 @@ pub(super) fn may_bring(draft: &Draft<'_>, script: &ImagePath, program: &ImagePa
 /// Names of every locale that the run's environment asks for, as directories of locales spell them.
 pub(super) fn locales(env: &[String]) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = ["C", "C.utf8", "POSIX"].map(str::to_owned).into();
-    let pairs: BTreeMap<&str, &str> = env.iter().filter_map(|pair| pair.split_once('=')).collect();
-    let asked = pairs.iter().filter(|(name, _)| **name == "LANG" || **name == "LANGUAGE" || name.starts_with("LC_"));
-    for locale in asked.flat_map(|(_, value)| value.split(':')).filter(|locale| !locale.is_empty()) {
+    let languages = values(env, |name| name == "LANGUAGE").flat_map(|value| value.split(':')).filter(|locale| !locale.is_empty());
+    for locale in locale_values(env).chain(languages) {
         // language[_territory][.codeset][@modifier], see setlocale(3)
         let (rest, modifier) = locale.split_once('@').map_or((locale, ""), |(rest, modifier)| (rest, modifier));
         let place = rest.split('.').next().unwrap_or_default();
@@ -152,6 +151,17 @@ pub(super) fn locales(env: &[String]) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// The locales that a program's categories have by the environment, as they are written there.
+pub(super) fn locale_values(env: &[String]) -> impl Iterator<Item = &str> {
+    values(env, |name| name == "LANG" || name.starts_with("LC_"))
+}
+
+/// The values, of each variable the last, that are not empty.
+fn values(env: &[String], is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+    let pairs: BTreeMap<&str, &str> = env.iter().filter_map(|pair| pair.split_once('=')).collect();
+    pairs.into_iter().filter(move |(name, value)| is_meant(name) && !value.is_empty()).map(|(_, value)| value)
 }
 
 /// `de_DE.UTF-8` as `de_DE.utf8`.

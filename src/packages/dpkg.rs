@@ -1,6 +1,8 @@
 //! dpkg: the packages of Debian and Ubuntu, from `/var/lib/dpkg/status` and `info/*.list` (dpkg(1),
 //! deb822(5)), and of distroless images, from `status.d/PACKAGE` and `status.d/PACKAGE.md5sums`.
 
+mod plugins;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Package, Reading, System};
@@ -57,6 +59,7 @@ pub(super) fn installed<'a>(reading: &mut Reading<'a>) -> Vec<Installed<'a>> {
     }
     directories_are_nobodys(reading.tree, &mut found);
     add_alternatives(reading.tree, &mut found);
+    plugins::add(&mut found);
     found
 }
 

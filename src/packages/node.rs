@@ -250,6 +250,40 @@ mod tests {
         assert!(!ui.files.contains(&"/app/packages/ui/node_modules/b".into()));
     }
 
+    /// As its linkers `pnpm` (a store, each package in a directory of the same name) and `node-modules` make it, and
+    /// what does not work in an archive beside Plug'n'Play.
+    #[test]
+    fn layouts_of_yarn_are_read() {
+        let tree = tree_of(&[
+            "/app/node_modules/a -> .store/a-npm-1.0.0-0123abcd/package",
+            "/app/node_modules/.store/a-npm-1.0.0-0123abcd/package/package.json",
+            "/app/node_modules/.store/a-npm-1.0.0-0123abcd/package/index.js",
+            "/app/node_modules/.store/a-npm-1.0.0-0123abcd/node_modules/b -> ../../b-npm-2.0.0-4567cdef/package",
+            "/app/node_modules/.store/b-npm-2.0.0-4567cdef/package/package.json",
+            "/app/node_modules/c/package.json",
+            "/app/.yarn/unplugged/d-npm-3.0.0-89abef01/node_modules/d/package.json",
+            "/app/.yarn/unplugged/d-npm-3.0.0-89abef01/node_modules/d/build/d.node",
+        ]);
+        let store = "/app/node_modules/.store";
+        let packages = read_with(
+            &tree,
+            &[
+                (&format!("{store}/a-npm-1.0.0-0123abcd/package/package.json"), r#"{"name":"a","version":"1","dependencies":{"b":"2","c":"1"}}"#),
+                (&format!("{store}/b-npm-2.0.0-4567cdef/package/package.json"), r#"{"name":"b","version":"2"}"#),
+                ("/app/node_modules/c/package.json", r#"{"name":"c","version":"1"}"#),
+                ("/app/.yarn/unplugged/d-npm-3.0.0-89abef01/node_modules/d/package.json", r#"{"name":"d","version":"3"}"#),
+            ],
+            read,
+        );
+        assert_eq!(packages.iter().count(), 4);
+        assert_eq!(needed(&packages, "a", "1"), ["b@2", "c@1"]);
+        let owner = |path: &str| packages.owner(&path.into()).map(|package| package.name.as_str());
+        assert_eq!(owner("/app/node_modules/a"), Some("a"));
+        assert_eq!(owner(&format!("{store}/a-npm-1.0.0-0123abcd/package/index.js")), Some("a"));
+        assert_eq!(owner("/app/.yarn/unplugged/d-npm-3.0.0-89abef01/node_modules/d/build/d.node"), Some("d"));
+        assert!(packages.iter().all(|package| !package.in_place));
+    }
+
     #[test]
     fn npm_itself_and_its_commands_are_a_package() {
         let tree = tree_of(&[
@@ -269,5 +303,7 @@ mod tests {
         let packages = read_with(&tree, &[("/n/node_modules/@s/x/package.json", "{{{")], read);
         assert_eq!(packages.owner(&"/n/node_modules/@s/x/i.js".into()).unwrap().name, "@s/x");
         assert_eq!(packages.warnings.len(), 2);
+        let honest = "/n/.pnp.cjs: Yarn Plug'n'Play keeps packages in archives, which stay or go one by one as they are used";
+        assert_eq!(packages.warnings[0], honest);
     }
 }

@@ -76,6 +76,32 @@ fn the_target_is_what_docker_run_makes_of_the_same_flags() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// (USER of the image, the groups that it has.)
+const USERS: &[(&str, &str)] = &[
+    ("app", "Groups:\t4 44"),
+    ("1000", "Groups:\t4 44"),
+    ("app:log", "Gid:\t4"),
+    ("1000:44", "Gid:\t44"),
+    ("4242", "Gid:\t0"),
+    ("4242:77", "Gid:\t77"),
+];
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn a_user_of_the_image_has_the_same_ids_groups_and_home_in_the_slim_one() {
+    for (user, says) in USERS {
+        let accounts = "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/data:/bin/sh\n";
+        let groups = "root:x:0:\napp:x:1000:\nlog:x:4:other,app\nmedia:x:44:app\n";
+        let source = Source::default().cmd(&["look"]).set("User", serde_json::json!(user));
+        let image = source.with("etc/", "").with("etc/passwd", accounts).with("etc/group", groups).load("user");
+        Build::of(&image).run().ended(0);
+        let look = |name: &str| docker(&["run", "--rm", "--network", "none", "--hostname", "here", name]);
+        let before = look(&image.name);
+        assert!(before.contains(says), "{user}: {before}");
+        assert_eq!(look(&image.slim()), before, "{user}");
+    }
+}
+
 /// A network with two containers in it, removed with them.
 struct Neighbours {
     network: String,

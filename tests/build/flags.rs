@@ -94,6 +94,31 @@ fn a_package_that_a_flag_names_stays_whole_at_the_lowest_level() {
     done.says(&["--keep-package nosuch: the image has no such package"]);
 }
 
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn package_databases_that_lie_are_survived_with_a_warning_each() {
+    let mut source = Source::default();
+    for (path, text) in [
+        ("var/lib/dpkg/status", "Package: a\nVersion: 1\nDepends: b\n\nPackage: b\nDepends: a, gone\n\nPackage: c\n"),
+        ("var/lib/dpkg/info/a.list", "/www/index.html\n/www/never-there.html\n/../../../data/a.txt\n"),
+        ("var/lib/dpkg/info/b.list", "/data/b.txt\n"),
+        ("lib/apk/db/installed", "what apk would not write\n"),
+        ("var/lib/rpm/rpmdb.sqlite", "SQLite format 3\0 and no more"),
+        ("app/node_modules/x/package.json", "{{{"),
+        ("usr/lib/python3/dist-packages/x-1.dist-info/RECORD", "../../../../../data/a.txt,,\n"),
+    ] {
+        source = source.with(path, text);
+    }
+    let image = source.load("lies");
+    let done = Build::of(&image).args(&["--http-probe", "--keep", "package"]).run().ended(0);
+    assert_eq!(done.report()["verdict"]["kind"], "verified");
+    let warnings = done.report()["warnings"].to_string();
+    for says in ["dpkg has no list of files for 1 of its packages, c the first", "/lib/apk/db/installed is not what apk writes", "rpmdb.sqlite is damaged"] {
+        assert_eq!(warnings.matches(says).count(), 1, "{says}: {warnings}");
+    }
+    assert!(done.kept().iter().any(|path| path == "/data/b.txt"), "a circle of needs: {:?}", done.kept());
+}
+
 /// A script beside the command that counts its runs and says what the target finds in /state.
 fn with_reset(build: Build, script: &str) -> Build {
     let build = build.file("reset", script).file("state/flag", "old\n");
@@ -172,7 +197,7 @@ fn the_locale_that_the_config_or_the_run_names_stays_for_programs_that_did_not_a
     // Programs that never call setlocale.
     let base = "slim-fixture/base:latest";
     for (image, env, stays) in
-        [(base, "LC_ALL=C.utf8", true), (base, "OTHER=C.UTF-8", false), (named.as_str(), "OTHER=x", true)]
+        [(base, "LC_ALL=C.utf8", true), (base, "LC_TIME=C.utf8", true), (base, "OTHER=C.UTF-8", false), (named.as_str(), "OTHER=x", true)]
     {
         let build = Build::new(&["build", image, "--tag", &slim, "--no-verify", "--entrypoint", "/usr/bin/dash", "--exec", "true"]);
         let kept = build.args(&["--env", env, "--", "-c", "while :; do sleep 1; done"]).run().ended(0).kept();

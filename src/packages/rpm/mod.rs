@@ -167,12 +167,20 @@ mod tests {
     use crate::image::{Entry, Kind, Tree};
     use crate::packages::{Packages, Step, Texts, tree_of};
 
-    /// Made by `fixtures/rpm/make sqlite` with rpm 4.18.
-    fn database() -> Vec<u8> {
-        let packed = &include_bytes!("../../../fixtures/rpm/rpmdb.sqlite.gz")[..];
+    fn unpacked(packed: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(packed).read_to_end(&mut bytes).unwrap();
         bytes
+    }
+
+    /// Made by `fixtures/rpm/make sqlite` with rpm 4.18.
+    fn sqlite() -> Vec<u8> {
+        unpacked(include_bytes!("../../../fixtures/rpm/rpmdb.sqlite.gz"))
+    }
+
+    /// Made by `fixtures/rpm/make ndb` with rpm 4.16.
+    fn ndb() -> Vec<u8> {
+        unpacked(include_bytes!("../../../fixtures/rpm/Packages.db.gz"))
     }
 
     fn tree_with(database: &str) -> Tree {
@@ -213,37 +221,17 @@ mod tests {
 
     #[test]
     fn an_rpmdb_in_sqlite_is_read() {
-        assert_is_what_was_installed(&read_bytes(SQLITE, database()));
-    }
-
-    /// The headers of the same database, as `rpmpkg.c` would lay them out.
-    fn as_ndb() -> Vec<u8> {
-        let (headers, damage) = sqlite::blobs(&database(), "Packages");
-        assert_eq!(damage, None);
-        let word = |n: usize| (n as u32).to_le_bytes();
-        let mut file = [&b"RpmP"[..], &word(0), &word(7), &word(1), &word(4), &[0; 12]].concat();
-        let mut blobs = Vec::new();
-        for (at, header) in headers.iter().enumerate() {
-            let blocks = (header.len() + 28).div_ceil(16);
-            file.extend([&b"Slot"[..], &word(at + 1), &word((4096 + blobs.len()) / 16), &word(blocks)].concat());
-            let end = blobs.len() + blocks * 16;
-            blobs.extend([&b"BlbS"[..], &word(at + 1), &word(7), &word(header.len()), header].concat());
-            blobs.resize(end, 0);
-        }
-        while file.len() < 4096 {
-            file.extend([&b"Slot"[..], &[0; 12]].concat());
-        }
-        [file, blobs].concat()
+        assert_is_what_was_installed(&read_bytes(SQLITE, sqlite()));
     }
 
     #[test]
     fn an_rpmdb_in_ndb_is_read() {
-        assert_is_what_was_installed(&read_bytes(NDB, as_ndb()));
+        assert_is_what_was_installed(&read_bytes(NDB, ndb()));
     }
 
     #[test]
     fn a_damaged_database_is_survived_with_one_warning() {
-        for (file, whole) in [(SQLITE, database()), (NDB, as_ndb())] {
+        for (file, whole) in [(SQLITE, sqlite()), (NDB, ndb())] {
             let step = whole.len() / 37;
             for cut in (0..whole.len()).step_by(step) {
                 let packages = read_bytes(file, whole[..cut].to_vec());
@@ -267,7 +255,7 @@ mod tests {
             let mut tree = tree_of(lines);
             let entry = Entry { size: log, ..Entry::new(Kind::File) };
             tree.insert("/var/lib/rpm/rpmdb.sqlite-wal".into(), entry);
-            let texts = Texts::from([("/var/lib/rpm/rpmdb.sqlite".into(), database())]);
+            let texts = Texts::from([("/var/lib/rpm/rpmdb.sqlite".into(), sqlite())]);
             match crate::packages::read(&tree, &texts) {
                 Step::Done(packages) => packages.warnings,
                 Step::Need(_) => panic!("asks for what is not there"),
