@@ -62,10 +62,13 @@ fn an_image_goes_through_every_archive_and_comes_back_the_same() {
     ok(dir, &["copy", "docker-archive:three.tar:app:1", "oci:four:latest"]);
     assert_eq!(config_of(dir, "four"), std::fs::read("fixtures/hostile/config.json").unwrap());
     assert_eq!(std::fs::read(dir.join("one/index.json")).unwrap(), std::fs::read(dir.join("four/index.json")).unwrap());
-    // What is compressed and in OCI's words goes as it is.
+    // What is compressed and in OCI's words goes as it is. Who reads the digest meanwhile reads the old one or the new.
+    std::fs::write(dir.join("digest"), "old").unwrap();
+    std::fs::hard_link(dir.join("digest"), dir.join("before")).unwrap();
     ok(dir, &["copy", "oci-archive:image.tar:latest", "oci:five:latest", "--digest-file", "digest"]);
     let manifest = std::fs::read("fixtures/hostile/manifest.json").unwrap();
     let digest = std::fs::read_to_string(dir.join("digest")).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.join("before")).unwrap(), "old");
     assert_eq!(std::fs::read(dir.join("five/blobs").join(digest.replace(':', "/"))).unwrap(), manifest);
     // The same again: the same bytes.
     ok(dir, &["copy", "oci-archive:two.tar:v2", "docker-archive:again.tar:app:1"]);
@@ -144,6 +147,8 @@ fn platforms_are_chosen_and_what_is_left_out_is_named() {
     ok(dir, &["copy", "oci:multi:both", "oci:index:1", "--platform", "linux/amd64", "--force"]);
     ok(dir, &["copy", "oci:multi:both", "oci-archive:all.tar:1", "--platform", "all"]);
     let (said, _) = fails(dir, &["copy", "oci:index:2", "oci-archive:all.tar:1"]);
+    assert!(said.contains("is an index of several platforms"), "{said}");
+    let (said, _) = fails(dir, &["copy", "oci:index:2", "docker-archive:all.tar"]);
     assert!(said.contains("is an index of several platforms"), "{said}");
     let (said, code) = fails(dir, &["copy", "oci:multi:both", "docker-archive:no.tar", "--platform", "all"]);
     assert!(said.contains("holds one image") && code == 2, "{said}");

@@ -70,7 +70,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
         }
     };
     let info_of_engine = session.engine.info();
-    if info.os != "linux" || info.arch != info_of_engine.arch {
+    if !info_of_engine.runs(&info.os, &info.arch) {
         return Err(anyhow!(
             "{} is for {}/{}, the engine runs linux/{}: an image has to run to be recorded",
             reference.familiar(),
@@ -165,6 +165,9 @@ async fn find(session: &Session<'_>, text: &str) -> Result<(Reference, ImageInfo
         Pull::Never | Pull::Unsaid => false,
     };
     if pull {
+        if let Some(platform) = &plan.run.platform {
+            elsewhere::can_run(session, &Platform::parse(platform).context(Exit::Usage)?)?;
+        }
         session.phase("pull", reference.familiar());
         session.engine.pull(&reference.normalised(), plan.run.platform.as_deref(), plan.auth.as_ref()).await?;
         session.done("pull", String::new());
