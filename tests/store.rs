@@ -531,6 +531,34 @@ fn an_image_from_a_registry_is_made_small_into_a_registry() {
     assert!(!tags.contains(&address), "{tags}");
 }
 
+#[test]
+#[ignore = "needs root: tests/run is root"]
+fn the_engine_in_slim_takes_images_and_says_why_it_gives_none() {
+    let dir = place();
+    let dir = dir.path();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
+        command.args(words).args(["--engine", "embedded"]).current_dir(dir).env("SLIM_CACHE_DIR", dir.join("cache")).env("HOME", dir);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&["copy", "docker-archive:image.tar", "app:1"]);
+    assert_eq!(code, 0, "{said}");
+    let id = slim::store::digest::Digest::of(&std::fs::read("fixtures/hostile/config.json").unwrap());
+    assert!(dir.join(format!("cache/images/{}.json", id.hex())).exists(), "{said}");
+    for (words, expected, code) in [
+        (&["copy", "app:1", "oci:out:1"][..], "give their bytes back to nobody: copy sha256:", 1),
+        (&["copy", "other:1", "oci:out:1"], "the engine has no image other:1", 1),
+        (&["copy", "docker-daemon:app:1", "oci:out:1"], "is in a container engine, and --engine embedded is none", 2),
+        (&["copy", "docker-archive:image.tar", "containers-storage:app:1"], "is in a container engine", 2),
+        (&["build", "sha256:0123456789ab", "--pull", "-o", "out.tar", "--report", "off"], "an image ID cannot be pulled", 1),
+    ] {
+        let (status, said) = run(words);
+        assert!(status == code && said.contains(expected), "{words:?}: {status} {said}");
+        assert!(said.lines().filter(|line| line.starts_with("slim: ")).count() == 1 && !dir.join("out").exists(), "{words:?}: {said}");
+    }
+}
+
 /// `slim build` where no container engine is: nothing names one, and no socket is at a usual place.
 fn without_engine(dir: &Path, words: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new("unshare");

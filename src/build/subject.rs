@@ -165,6 +165,10 @@ async fn find(session: &Session<'_>, text: &str) -> Result<(Reference, ImageInfo
         Pull::Never | Pull::Unsaid => false,
     };
     if pull {
+        if let Reference::Id(_) = reference {
+            let what = format!("the engine has no image {text}, and an image ID cannot be pulled: registries know images by name");
+            return Err(anyhow!(what)).context(Hint::new("name it, as NAME[:TAG] or NAME@DIGEST"));
+        }
         if let Some(platform) = &plan.run.platform {
             elsewhere::can_run(session, &Platform::parse(platform).context(Exit::Usage)?)?;
         }
