@@ -9,7 +9,7 @@ use super::container::EmbeddedContainer;
 use super::plan::{Network, Plan, Process};
 use super::spec::{self, Parts};
 use super::program::program;
-use super::{EmbeddedEngine, files, profile};
+use super::{EmbeddedEngine, files, profile, survey};
 use crate::engine::error::EngineError;
 use crate::engine::options::mounts::{self, MountKind, MountText, Volume};
 use crate::engine::options::{self, limits};
@@ -35,7 +35,10 @@ pub(super) async fn create(engine: &EmbeddedEngine, spec: &ContainerSpec) -> Res
     });
     files::write(&dir, run, &hostname)?;
     let network = network(engine, run)?;
-    let caps = spec::capabilities(run)?;
+    if engine.maps.is_none() {
+        survey::capabilities(&network)?;
+    }
+    let caps = spec::capabilities(run, engine.maps.is_some())?;
     let workdir = run.workdir.clone().unwrap_or_else(|| config.workdir().to_owned());
     let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
     let storage = storage(engine, spec, &config, &dir)?;

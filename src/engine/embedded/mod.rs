@@ -242,6 +242,9 @@ impl Engine for EmbeddedEngine {
         }
         file.rewind().context("rewind the archive")?;
         self.hold(expect)?;
+        if self.maps.is_none() {
+            survey::can_unpack()?;
+        }
         let (images, wanted) = (self.images.clone(), expect.to_owned());
         let (root, maps) = (self.root.clone(), self.maps.clone());
         let take = move || match maps {
