@@ -58,6 +58,7 @@ fn root_in_a_container_works_with_three_capabilities_and_no_profile() {
     works(&dir, "0", &format!("{three}{SECCOMP}"));
     lacks(&dir, "0", &three, &["pivot_root = EPERM", "--security-opt seccomp=unconfined"]);
     lacks(&dir, "0", SECCOMP, &["needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root lacks them here", "--cap-add"]);
+    lacks(&dir, "0", &format!("{three}{SECCOMP} -e SLIM_MEMORY=100m"), &["--memory needs control groups: /sys/fs/cgroup", "Read-only file system"]);
     let others = add(&["SYS_ADMIN", "SYS_PTRACE"]);
     lacks(&dir, "0", &format!("{others}{SECCOMP}"), &["needs CAP_NET_ADMIN: root lacks"]);
     let dropped = "--cap-drop CHOWN --cap-drop SETPCAP";

@@ -267,7 +267,8 @@ fn registry(dir: &Path, tls: bool) -> (Running, String) {
     );
     std::fs::write(dir.join("config.yml"), config).unwrap();
     let mut serve = Command::new("docker-registry");
-    let serve = serve.arg("serve").arg(dir.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = std::fs::File::create(dir.join("access.log")).unwrap();
+    let serve = serve.arg("serve").arg(dir.join("config.yml")).stdout(log).stderr(Stdio::null());
     let server = Running(serve.spawn().unwrap());
     for _ in 0..400 {
         if std::net::TcpStream::connect(free).is_ok() {
@@ -319,6 +320,9 @@ fn a_registry_with_password_and_tls_takes_and_gives_images() {
     let other = format!("docker://{address}/other/place:1");
     ok(dir, &["copy", &name, &other, ca[0], ca[1]]);
     assert_eq!(inspect(&other), manifest);
+    let log = std::fs::read_to_string(dir.join("access.log")).unwrap();
+    let sent = |what: &str| log.lines().filter(|line| line.contains("/v2/other/place/blobs/uploads/") && line.contains(what)).count();
+    assert_eq!((sent("?from=team%2Fapp&mount=sha256%3A") + sent("?mount=sha256"), sent("\"PUT "), sent("\"PATCH ")), (2, 0, 0), "{log}");
     // An index.
     let both = format!("docker://{address}/team/both:1");
     ok(dir, &["copy", "oci:multi:both", &both, ca[0], ca[1], "--platform", "linux/amd64,linux/arm64"]);
@@ -356,11 +360,35 @@ fn a_registry_on_this_machine_may_speak_plain_http() {
     assert_eq!(config_of(dir, "back"), std::fs::read("fixtures/hostile/config.json").unwrap());
 }
 
+#[test]
+#[ignore = "needs docker-registry, htpasswd and skopeo: tests/run installs them"]
+fn dockers_words_stay_in_a_registry_and_become_ocis_elsewhere() {
+    let dir = place();
+    let dir = dir.path();
+    let (_server, address) = registry(dir, false);
+    let me = ["--registry-account", "me", "--registry-secret", PASSWORD];
+    let creds = format!("me:{PASSWORD}");
+    let (theirs, ours) = (format!("docker://{address}/theirs:1"), format!("docker://{address}/ours:1"));
+    ok(dir, &["copy", "docker-archive:image.tar", "oci:seed:1"]);
+    let schema2 = ["copy", "-q", "--format", "v2s2", "--dest-creds", &creds, "--dest-tls-verify=false", "oci:seed:1", &theirs];
+    tool(dir, "skopeo", &schema2);
+    let inspect = |name: &str| tool(dir, "skopeo", &["inspect", "--raw", "--creds", &creds, "--tls-verify=false", name]);
+    let raw = inspect(&theirs);
+    assert_eq!(json(&raw)["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    ok(dir, &[&["copy", &theirs, &ours][..], &me].concat());
+    assert_eq!(inspect(&ours), raw);
+    ok(dir, &[&["copy", &theirs, "oci:back:1"][..], &me].concat());
+    let back = json(tool(dir, "skopeo", &["inspect", "--raw", "oci:back:1"]));
+    assert_eq!(back["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(back["layers"][0]["digest"], json(&raw)["layers"][0]["digest"]);
+    assert_eq!(json(config_of(dir, "back")), json(std::fs::read("fixtures/hostile/config.json").unwrap()));
+}
+
 /// A server that gives `image.tar`'s image, and cuts the first answer for the layer short; tells what was asked.
-fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
+fn moody(dir: &Path, host: &str) -> (String, std::sync::mpsc::Receiver<String>) {
     use std::io::{BufRead, BufReader, Write};
     ok(dir, &["copy", "oci-archive:image.tar", "oci:served:1"]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let blobs = dir.join("served/blobs/sha256");
     let (tell, told) = std::sync::mpsc::channel();
@@ -370,6 +398,8 @@ fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while !head.ends_with("\r\n\r\n") {
             if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                // What is no HTTP gets an answer all the same, as from Go's servers.
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
                 return;
             }
         }
@@ -406,11 +436,27 @@ fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
 fn a_download_that_breaks_goes_on_where_it_was() {
     let dir = place();
     let dir = dir.path();
-    let (address, told) = moody(dir);
+    let (address, told) = moody(dir, "127.0.0.1");
     ok(dir, &["copy", &format!("docker://{address}/app:1"), "oci:got:1"]);
     assert_eq!(config_of(dir, "got"), std::fs::read("fixtures/hostile/config.json").unwrap());
     let asked: Vec<String> = told.try_iter().collect();
     assert!(asked.iter().any(|line| line.contains("/blobs/") && line.ends_with(" 100-")), "{asked:?}");
+}
+
+#[test]
+#[ignore = "needs an address of this machine that is not loopback: the engine that tests/run starts has one"]
+fn a_registry_elsewhere_speaks_plain_http_only_when_it_is_named() {
+    let dir = place();
+    let dir = dir.path();
+    let addresses = tool(dir, "ip", &["-4", "-o", "addr", "show", "scope", "global"]);
+    let host = addresses.split_whitespace().find_map(|word| word.split_once('/')).expect("an address").0;
+    let (address, _told) = moody(dir, host);
+    let name = format!("docker://{address}/app:1");
+    let (said, _) = fails(dir, &["copy", &name, "oci:got:1"]);
+    assert!(said.contains("does not speak TLS") && said.contains(&format!("--insecure-registry {address}")), "{said}");
+    assert!(!dir.join("got").exists());
+    ok(dir, &["copy", &name, "oci:got:1", "--insecure-registry", &address]);
+    assert_eq!(config_of(dir, "got"), std::fs::read("fixtures/hostile/config.json").unwrap());
 }
 
 /// A server that answers the first question and then nothing more.
