@@ -70,6 +70,6 @@ fn root_in_a_container_works_with_three_capabilities_and_no_profile() {
 fn an_ordinary_user_in_a_container_works_without_profile_and_hidden_paths() {
     let dir = place();
     works(&dir, "1000", &format!("{SECCOMP} {SYSTEM_PATHS}"));
-    lacks(&dir, "1000", &format!("{SECCOMP}"), &["mount(proc) = EPERM", "--security-opt systempaths=unconfined"]);
-    lacks(&dir, "1000", &format!("{SYSTEM_PATHS}"), &["user namespaces are forbidden", "--security-opt seccomp=unconfined"]);
+    lacks(&dir, "1000", SECCOMP, &["mount(proc) = EPERM", "--security-opt systempaths=unconfined"]);
+    lacks(&dir, "1000", SYSTEM_PATHS, &["user namespaces are forbidden", "--security-opt seccomp=unconfined"]);
 }
