@@ -513,6 +513,52 @@ fn a_registry_that_stalls_is_given_up() {
     assert_eq!(slim::exit::Exit::of(&error), slim::exit::Exit::Retry);
 }
 
+/// A server that begins every upload and never says that one has ended.
+fn unwilling() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut stream in listener.incoming().filter_map(Result::ok) {
+            let mut head = [0u8; 1024];
+            let n = stream.read(&mut head).unwrap_or(0);
+            let (status, more) = match head[..n].split(|b| *b == b' ').next() {
+                Some(b"PUT") => {
+                    kept.push(stream);
+                    continue;
+                }
+                Some(b"POST") => ("202 Accepted", "Location: /v2/app/blobs/uploads/1\r\n"),
+                _ if head.starts_with(b"GET /v2/ ") => ("200 OK", ""),
+                _ => ("404 Not Found", ""),
+            };
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_registry_that_takes_an_upload_and_says_nothing_is_given_up() {
+    use slim::store::outgoing::{Bundle, Outgoing, Words};
+    let access = slim::store::Access {
+        stall: std::time::Duration::from_millis(100),
+        ..slim::store::Access::anonymous(std::sync::Arc::new(slim::progress::Void))
+    };
+    let transport = |text: &str| slim::store::Transport::parse(text).unwrap().unwrap();
+    let to = transport(&format!("docker://{}/app:1", unwilling()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(async {
+        let source = slim::store::Source::open(&transport("docker-archive:fixtures/hostile/image.tar"), &access).await.unwrap();
+        let image = std::sync::Arc::new(source.image(None).await.unwrap());
+        let bundle = Bundle::one(Outgoing::prepare(&image, Words::Any, None).unwrap());
+        slim::store::sink::write(&to, &bundle, &access, slim::store::layout::Replace::Alike, None).await.unwrap_err()
+    });
+    let text = format!("{error:#}");
+    assert!(text.contains("push sha256:") && text.contains("it took nothing for"), "{text}");
+    assert_eq!(slim::exit::Exit::of(&error), slim::exit::Exit::Retry);
+}
+
 #[test]
 #[ignore = "needs a container engine: tests/run starts one"]
 fn an_image_goes_through_an_engine_and_comes_back_the_same() {
