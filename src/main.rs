@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use slim::batch;
+use slim::build::platforms::Platforms;
 use slim::build::{self, Built};
 use slim::cli::{self, CacheCommand, Command, Progress, ReportCommand, Stop};
 use slim::engine::embedded::cache::Listing;
@@ -18,7 +19,7 @@ use slim::engine::survey::Survey;
 use slim::engine::{embedded, relay};
 use slim::exit::{self, Exit, Hint};
 use slim::image::ImageConfig;
-use slim::plan::{BuildPlan, Here};
+use slim::plan::{BuildPlan, Here, platforms};
 use slim::progress::{Fact, Monitor};
 use slim::report::{self, Report, show, why};
 use slim::ui::{Color, Mode, Ui};
@@ -124,14 +125,19 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
         Command::Build(args) if let Some(entries) = &invocation.batch => run_batch(args, entries, vars, ui),
         Command::Build(args) => {
             let plan = plan_of(invocation, args, vars)?;
-            runtime()?.block_on(run_build(&plan, ui))
+            match plan.platforms.is_empty() {
+                true => runtime()?.block_on(run_build(&plan, ui)),
+                false => runtime()?.block_on(run_platforms(&plan, ui)),
+            }
         }
         Command::Trace(args) => {
+            platforms::one(&args.run).map_err(cli::UsageError::into_error)?;
             let plan = plan_of(invocation, &args.as_build(), vars)?;
             let file = args.output.as_deref().context("--output names no file")?;
             runtime()?.block_on(run_trace(&plan, file, ui))
         }
         Command::Verify(args) => {
+            platforms::one(&args.run).map_err(cli::UsageError::into_error)?;
             let plan = plan_of(invocation, &args.as_build(), vars)?;
             runtime()?.block_on(run_verify(&plan, &args.other, ui))
         }
@@ -280,6 +286,23 @@ async fn run_build(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
     let (ended, swept) = build::with_engine(plan, ui, false, async |session| Ok(build::build(session).await)).await?;
     let exit = ended.map_or_else(Ok, |built| conclude(plan, ui, built))?;
     swept.map(|()| exit)
+}
+
+/// `slim build` of several platforms: one after the other, until one does not pass; then all, or none, are published.
+async fn run_platforms(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
+    let work = async |session: &build::Session<'_>| {
+        let platforms = Platforms::open(session).await?;
+        for part in platforms.parts() {
+            let exit = conclude(part, ui, platforms.build(session, part).await)?;
+            if exit != Exit::Done {
+                return Ok(exit);
+            }
+        }
+        ui.result(&platforms.publish(session).await?)?;
+        Ok(Exit::Done)
+    };
+    let (ended, swept) = build::with_engine(plan, ui, false, work).await?;
+    swept.map(|()| ended.unwrap_or_else(|exit| exit))
 }
 
 /// `slim build --all`.

@@ -32,6 +32,8 @@ mod lost;
 mod mounts;
 #[path = "build/outputs.rs"]
 mod outputs;
+#[path = "build/platforms.rs"]
+mod platforms;
 #[path = "build/pull.rs"]
 mod pull;
 #[path = "build/remote.rs"]

@@ -237,6 +237,16 @@ fn what_is_wrong_is_said_in_one_line_with_its_flag() {
         ("build x --repeat 0", "1..=100"),
         ("build x --sensor dtrace", "fanotify"),
         ("build x --report=off --report-full", "no report"),
+        ("build docker-daemon:x --engine embedded", "docker-daemon:x is in a container engine, and --engine embedded is none; leave"),
+        ("build containers-storage:x --engine embedded", "--engine embedded is none"),
+        ("build x --jobs 2", "give --all too, or leave --jobs away"),
+        ("build x --platform linux", "--platform: \"linux\" is no platform"),
+        ("build x --platform linux/amd64,linux/386 -o oci:y", "--platform: several are images of an index, and the source is one image; name"),
+        ("build docker-archive:x --platform linux/amd64,linux/386 -o oci:y", "the source is one image"),
+        ("build oci:x --platform linux/amd64,linux/386", "nothing says where the index goes; say it with -o"),
+        ("build oci:x --platform linux/amd64,linux/386 -o oci:y -o y.tar", "docker-archive:y.tar holds one image, not an index"),
+        ("build oci:x --platform linux/amd64,linux/386 -o oci:y -t y", "leave --tag away"),
+        ("build oci:x --platform linux/amd64,linux/amd64 -o oci:y", "linux/amd64 is named twice"),
     ];
     for (line, expected) in table {
         let text = wrong(line);

@@ -1,5 +1,5 @@
-//! Whatever is read from an image is read without panic, hang or harm: seeds of fixtures/hostile, damaged in ways
-//! that a fixed sequence of numbers chooses, so that a failure comes back.
+//! Whatever is read from an image, from a target or from a file that somebody hands over is read without panic, hang or
+//! harm: whole seeds, damaged in ways that a fixed sequence of numbers chooses, so that a failure comes back.
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
 
@@ -52,13 +52,17 @@ fn seed(name: &str) -> Vec<u8> {
     std::fs::read(Path::new("fixtures/hostile").join(name)).unwrap()
 }
 
-/// Reads the seed, which has to work, and damaged ones, which may fail but not panic.
+/// Reads a seed of fixtures/hostile and damaged ones.
 fn smoke(name: &str, rounds: u64, read: impl Fn(&[u8]) -> anyhow::Result<()>) {
-    let whole = seed(name);
-    read(&whole).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    damaged(name, &seed(name), rounds, read);
+}
+
+/// Reads the whole text, which has to work, and damaged ones, which may fail but not panic.
+fn damaged(name: &str, whole: &[u8], rounds: u64, read: impl Fn(&[u8]) -> anyhow::Result<()>) {
+    read(whole).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let mut refused = 0;
     for round in 0..rounds {
-        let bytes = Numbers(round).damage(&whole);
+        let bytes = Numbers(round).damage(whole);
         match catch_unwind(AssertUnwindSafe(|| read(&bytes))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -130,4 +134,93 @@ fn damaged_archives_are_refused() {
         });
     }
     assert!(TarFile::open_path(&dir.path().join("absent.tar")).is_err());
+}
+
+/// A recording as the sensor writes it.
+const TRACE: &str = r#"{"t":"header","slim_trace":1,"arch":"amd64","kernel":"6","recorders":{"fanotify":"m","syscalls":null,"why":""}}
+{"t":"process","id":1,"pid":1,"exe":"/bin/sh","comm":"sh","origin":"target"}
+{"t":"access","kind":"open","path":"/a","process":1,"mark":0}
+{"t":"mark","n":2,"name":"GET /"}
+{"t":"access","kind":"stat","path":"/a/../b","call":"newfstatat","nofollow":true,"process":1,"mark":2}
+{"t":"exit","status":0}
+{"t":"end","accesses":2}
+"#;
+
+#[test]
+fn damaged_recordings_and_reports_are_refused() {
+    damaged("a trace", TRACE.as_bytes(), 3000, |bytes| slim::trace::Trace::read(bytes).map(drop).map_err(Into::into));
+    let report = std::fs::read("fixtures/report/failed.report.json").unwrap();
+    damaged("a report", &report, 2000, |bytes| slim::report::file::parse(bytes).map(drop));
+}
+
+#[test]
+fn what_a_target_writes_between_the_sensors_frames_does_no_harm() {
+    let reply = slim::sensor::control::Reply::Marked { n: 3 };
+    let stream = [b"own ", &slim::sensor::control::frame("n0", &reply)[..], b"text", &slim::sensor::control::frame("n0", &reply)].concat();
+    damaged("frames", &stream, 3000, |bytes| {
+        let mut filter = slim::sensor::control::FrameFilter::new("n0");
+        let (own, replies) = filter.push(bytes);
+        // Nothing that it wrote is lost but the frames.
+        anyhow::ensure!(replies.len() == 2 && [own, filter.finish()].concat() == b"own text", "other frames");
+        Ok(())
+    });
+}
+
+#[test]
+fn damaged_names_are_refused_or_are_names() {
+    let texts = "host.example:5000/team/app:1.2@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    damaged("a reference", texts.as_bytes(), 3000, |bytes| {
+        let reference = slim::image::Reference::parse(&String::from_utf8_lossy(bytes))?;
+        // What is one stays one however it is spelled.
+        slim::image::Reference::parse(&reference.familiar()).map(drop).map_err(Into::into)
+    });
+    damaged("a transport", b"docker-archive:dir/app.tar:team/app:1", 3000, |bytes| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let transport = Transport::parse(&text)?;
+        anyhow::ensure!(transport.is_some_and(|found| found.to_string() == text), "another one");
+        Ok(())
+    });
+}
+
+/// Files of package managers, small and whole.
+const PACKAGES: &[(&str, &str)] = &[
+    ("/var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2-3\nDepends: b (>= 1) | c, d:any\n\nPackage: b\nStatus: install ok installed\nVersion: 1\nProvides: d\n"),
+    ("/var/lib/dpkg/info/a.list", "/.\n/usr\n/usr/bin/a\n"),
+    ("/lib/apk/db/installed", "P:a\nV:1-r0\nA:x86_64\nD:so:libc.so b>1 !c\np:cmd:a=1\nF:usr/bin\nR:a\na:0:0:755\nZ:Q1x\n\n"),
+    ("/usr/lib/python3/dist-packages/a-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: a\nVersion: 1\nRequires-Dist: b[x]>=1 ; python_version < '3.9' and (os_name == 'nt' or extra == 'y')\n"),
+    ("/usr/lib/python3/dist-packages/a-1.dist-info/RECORD", "a/__init__.py,sha256=x,1\n\"a/with,comma.py\",,\n../../../bin/a,,\n"),
+    ("/app/node_modules/a/package.json", "{\"name\": \"a\", \"version\": \"1\", \"main\": \"x.js\", \"dependencies\": {\"b\": \"^1\"}, \"bin\": {\"a\": \"x.js\"}}"),
+    ("/app/x.deps.json", "{\"runtimeTarget\": {\"name\": \"t\"}, \"targets\": {\"t\": {\"a/1\": {\"runtime\": {\"lib/a.dll\": {}}, \"dependencies\": {\"b\": \"1\"}}}}, \"libraries\": {\"a/1\": {\"type\": \"package\"}}}"),
+    ("/app/vendor/composer/installed.json", "{\"packages\": [{\"name\": \"x/a\", \"version\": \"1\", \"install-path\": \"../x/a\", \"require\": {\"php\": \">=7\"}}]}"),
+    ("/usr/lib/ruby/gems/3.1.0/specifications/a-1.gemspec", "Gem::Specification.new do |s|\n  s.name = \"a\".freeze\n  s.version = \"1\"\n  s.add_runtime_dependency(%q<b>.freeze, [\">= 1\"])\nend\n"),
+];
+
+#[test]
+fn damaged_package_databases_are_survived() {
+    use slim::image::{Entry, ImagePath, Kind, Tree};
+    use slim::packages::{Step, Texts, read};
+    // The first time nothing is damaged.
+    let rounds = PACKAGES.iter().flat_map(|(damaged, _)| (0..1500).map(move |round| (*damaged, round)));
+    for (damaged, round) in [("", 0)].into_iter().chain(rounds) {
+        let mut texts = Texts::new();
+        let mut tree = Tree::new();
+        for (path, text) in PACKAGES {
+            let bytes = if *path == damaged { Numbers(round).damage(text.as_bytes()) } else { text.as_bytes().to_vec() };
+            let path = ImagePath::new(path);
+            for dir in path.ancestors() {
+                tree.insert(dir, Entry::new(Kind::Directory));
+            }
+            tree.insert(path.clone(), Entry { size: bytes.len() as u64, ..Entry::new(Kind::File) });
+            texts.insert(path, bytes);
+        }
+        match catch_unwind(AssertUnwindSafe(|| read(&tree, &texts))) {
+            Ok(Step::Done(packages)) => {
+                let found = packages.iter().count();
+                packages.closure(0..found);
+                assert!(!damaged.is_empty() || found >= 8, "{found} packages");
+            }
+            Ok(Step::Need(more)) => panic!("{damaged}: round {round} asks for what is there: {more:?}"),
+            Err(_) => panic!("{damaged}: round {round} panics"),
+        }
+    }
 }

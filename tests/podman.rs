@@ -116,6 +116,43 @@ fn an_archive_of_a_slim_image_loads_into_podman() {
     assert_eq!(said, "runs");
 }
 
+/// `slim` with podman's socket as the podman command finds it, and Docker's named too; what it said.
+#[track_caller]
+fn with_both(podman: &Podman, words: &[&str]) -> String {
+    let mut slim = podman.command(env!("CARGO_BIN_EXE_slim"));
+    slim.args(words).env("CONTAINER_HOST", podman.host()).env("DOCKER_HOST", std::env::var("DOCKER_HOST").unwrap());
+    let output = slim.env("SLIM_SETTLE", "100ms").stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words:?}: {said}");
+    said
+}
+
+#[test]
+#[ignore = "needs root, podman, skopeo, and a container engine with the fixture images: tests/run has them"]
+fn what_containers_storage_names_is_in_podman_wherever_docker_is() {
+    let podman = Podman::root();
+    podman.take("slim-fixture/musl:latest");
+    let number = std::process::id();
+    let named = format!("podman-test-store-{number}:1");
+    let (there, again) = (format!("containers-storage:{named}"), format!("containers-storage:podman-test-again-{number}:1"));
+    // Made small where it is: podman has the result, and Docker knows of nothing.
+    let said = with_both(&podman, &["build", "containers-storage:slim-fixture/musl:latest", "--http-probe", "-t", &named, "--report", "off"]);
+    assert!(said.contains("VERIFIED"), "{said}");
+    let id = run(podman.command("podman").args(["inspect", "--type", "image", "--format", "{{.Id}}", &named]));
+    assert_eq!(run(Command::new("docker").args(["images", "-q", &named])), "");
+    // Copied out and back in: the same image.
+    with_both(&podman, &["copy", &there, "oci:out:1"]);
+    with_both(&podman, &["copy", "oci:out:1", &again]);
+    let same = run(podman.command("podman").args(["inspect", "--type", "image", "--format", "{{.Id}}", &again["containers-storage:".len()..]]));
+    assert_eq!(id, same);
+    let config = run(podman.command("skopeo").args(["inspect", "--config", "--raw", "oci:out:1"]));
+    assert_eq!(slim::store::digest::Digest::of(config.as_bytes()).hex(), id);
+    for name in [&named, &again["containers-storage:".len()..]] {
+        podman.docker(&["rmi", name]);
+    }
+    podman.is_clean();
+}
+
 #[test]
 #[ignore = "needs root, podman with user namespaces, and a container engine with the fixture images: tests/run has them"]
 fn rootless_podman_keeps_the_same_files_with_the_syscall_recorder_alone() {

@@ -62,10 +62,13 @@ fn an_image_goes_through_every_archive_and_comes_back_the_same() {
     ok(dir, &["copy", "docker-archive:three.tar:app:1", "oci:four:latest"]);
     assert_eq!(config_of(dir, "four"), std::fs::read("fixtures/hostile/config.json").unwrap());
     assert_eq!(std::fs::read(dir.join("one/index.json")).unwrap(), std::fs::read(dir.join("four/index.json")).unwrap());
-    // What is compressed and in OCI's words goes as it is.
+    // What is compressed and in OCI's words goes as it is. Who reads the digest meanwhile reads the old one or the new.
+    std::fs::write(dir.join("digest"), "old").unwrap();
+    std::fs::hard_link(dir.join("digest"), dir.join("before")).unwrap();
     ok(dir, &["copy", "oci-archive:image.tar:latest", "oci:five:latest", "--digest-file", "digest"]);
     let manifest = std::fs::read("fixtures/hostile/manifest.json").unwrap();
     let digest = std::fs::read_to_string(dir.join("digest")).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.join("before")).unwrap(), "old");
     assert_eq!(std::fs::read(dir.join("five/blobs").join(digest.replace(':', "/"))).unwrap(), manifest);
     // The same again: the same bytes.
     ok(dir, &["copy", "oci-archive:two.tar:v2", "docker-archive:again.tar:app:1"]);
@@ -144,6 +147,8 @@ fn platforms_are_chosen_and_what_is_left_out_is_named() {
     ok(dir, &["copy", "oci:multi:both", "oci:index:1", "--platform", "linux/amd64", "--force"]);
     ok(dir, &["copy", "oci:multi:both", "oci-archive:all.tar:1", "--platform", "all"]);
     let (said, _) = fails(dir, &["copy", "oci:index:2", "oci-archive:all.tar:1"]);
+    assert!(said.contains("is an index of several platforms"), "{said}");
+    let (said, _) = fails(dir, &["copy", "oci:index:2", "docker-archive:all.tar"]);
     assert!(said.contains("is an index of several platforms"), "{said}");
     let (said, code) = fails(dir, &["copy", "oci:multi:both", "docker-archive:no.tar", "--platform", "all"]);
     assert!(said.contains("holds one image") && code == 2, "{said}");
@@ -262,7 +267,8 @@ fn registry(dir: &Path, tls: bool) -> (Running, String) {
     );
     std::fs::write(dir.join("config.yml"), config).unwrap();
     let mut serve = Command::new("docker-registry");
-    let serve = serve.arg("serve").arg(dir.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = std::fs::File::create(dir.join("access.log")).unwrap();
+    let serve = serve.arg("serve").arg(dir.join("config.yml")).stdout(log).stderr(Stdio::null());
     let server = Running(serve.spawn().unwrap());
     for _ in 0..400 {
         if std::net::TcpStream::connect(free).is_ok() {
@@ -314,6 +320,9 @@ fn a_registry_with_password_and_tls_takes_and_gives_images() {
     let other = format!("docker://{address}/other/place:1");
     ok(dir, &["copy", &name, &other, ca[0], ca[1]]);
     assert_eq!(inspect(&other), manifest);
+    let log = std::fs::read_to_string(dir.join("access.log")).unwrap();
+    let sent = |what: &str| log.lines().filter(|line| line.contains("/v2/other/place/blobs/uploads/") && line.contains(what)).count();
+    assert_eq!((sent("?from=team%2Fapp&mount=sha256%3A") + sent("?mount=sha256"), sent("\"PUT "), sent("\"PATCH ")), (2, 0, 0), "{log}");
     // An index.
     let both = format!("docker://{address}/team/both:1");
     ok(dir, &["copy", "oci:multi:both", &both, ca[0], ca[1], "--platform", "linux/amd64,linux/arm64"]);
@@ -351,11 +360,35 @@ fn a_registry_on_this_machine_may_speak_plain_http() {
     assert_eq!(config_of(dir, "back"), std::fs::read("fixtures/hostile/config.json").unwrap());
 }
 
+#[test]
+#[ignore = "needs docker-registry, htpasswd and skopeo: tests/run installs them"]
+fn dockers_words_stay_in_a_registry_and_become_ocis_elsewhere() {
+    let dir = place();
+    let dir = dir.path();
+    let (_server, address) = registry(dir, false);
+    let me = ["--registry-account", "me", "--registry-secret", PASSWORD];
+    let creds = format!("me:{PASSWORD}");
+    let (theirs, ours) = (format!("docker://{address}/theirs:1"), format!("docker://{address}/ours:1"));
+    ok(dir, &["copy", "docker-archive:image.tar", "oci:seed:1"]);
+    let schema2 = ["copy", "-q", "--format", "v2s2", "--dest-creds", &creds, "--dest-tls-verify=false", "oci:seed:1", &theirs];
+    tool(dir, "skopeo", &schema2);
+    let inspect = |name: &str| tool(dir, "skopeo", &["inspect", "--raw", "--creds", &creds, "--tls-verify=false", name]);
+    let raw = inspect(&theirs);
+    assert_eq!(json(&raw)["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    ok(dir, &[&["copy", &theirs, &ours][..], &me].concat());
+    assert_eq!(inspect(&ours), raw);
+    ok(dir, &[&["copy", &theirs, "oci:back:1"][..], &me].concat());
+    let back = json(tool(dir, "skopeo", &["inspect", "--raw", "oci:back:1"]));
+    assert_eq!(back["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(back["layers"][0]["digest"], json(&raw)["layers"][0]["digest"]);
+    assert_eq!(json(config_of(dir, "back")), json(std::fs::read("fixtures/hostile/config.json").unwrap()));
+}
+
 /// A server that gives `image.tar`'s image, and cuts the first answer for the layer short; tells what was asked.
-fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
+fn moody(dir: &Path, host: &str) -> (String, std::sync::mpsc::Receiver<String>) {
     use std::io::{BufRead, BufReader, Write};
     ok(dir, &["copy", "oci-archive:image.tar", "oci:served:1"]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let blobs = dir.join("served/blobs/sha256");
     let (tell, told) = std::sync::mpsc::channel();
@@ -365,6 +398,8 @@ fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while !head.ends_with("\r\n\r\n") {
             if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                // What is no HTTP gets an answer all the same, as from Go's servers.
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
                 return;
             }
         }
@@ -401,11 +436,27 @@ fn moody(dir: &Path) -> (String, std::sync::mpsc::Receiver<String>) {
 fn a_download_that_breaks_goes_on_where_it_was() {
     let dir = place();
     let dir = dir.path();
-    let (address, told) = moody(dir);
+    let (address, told) = moody(dir, "127.0.0.1");
     ok(dir, &["copy", &format!("docker://{address}/app:1"), "oci:got:1"]);
     assert_eq!(config_of(dir, "got"), std::fs::read("fixtures/hostile/config.json").unwrap());
     let asked: Vec<String> = told.try_iter().collect();
     assert!(asked.iter().any(|line| line.contains("/blobs/") && line.ends_with(" 100-")), "{asked:?}");
+}
+
+#[test]
+#[ignore = "needs an address of this machine that is not loopback: the engine that tests/run starts has one"]
+fn a_registry_elsewhere_speaks_plain_http_only_when_it_is_named() {
+    let dir = place();
+    let dir = dir.path();
+    let addresses = tool(dir, "ip", &["-4", "-o", "addr", "show", "scope", "global"]);
+    let host = addresses.split_whitespace().find_map(|word| word.split_once('/')).expect("an address").0;
+    let (address, _told) = moody(dir, host);
+    let name = format!("docker://{address}/app:1");
+    let (said, _) = fails(dir, &["copy", &name, "oci:got:1"]);
+    assert!(said.contains("does not speak TLS") && said.contains(&format!("--insecure-registry {address}")), "{said}");
+    assert!(!dir.join("got").exists());
+    ok(dir, &["copy", &name, "oci:got:1", "--insecure-registry", &address]);
+    assert_eq!(config_of(dir, "got"), std::fs::read("fixtures/hostile/config.json").unwrap());
 }
 
 /// A server that answers the first question and then nothing more.
@@ -459,6 +510,52 @@ fn a_registry_that_stalls_is_given_up() {
     let error = runtime.block_on(slim::store::Source::open(&transport, &access)).err().unwrap();
     let text = format!("{error:#}");
     assert!(text.contains("does not answer in time"), "{text}");
+    assert_eq!(slim::exit::Exit::of(&error), slim::exit::Exit::Retry);
+}
+
+/// A server that begins every upload and never says that one has ended.
+fn unwilling() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut stream in listener.incoming().filter_map(Result::ok) {
+            let mut head = [0u8; 1024];
+            let n = stream.read(&mut head).unwrap_or(0);
+            let (status, more) = match head[..n].split(|b| *b == b' ').next() {
+                Some(b"PUT") => {
+                    kept.push(stream);
+                    continue;
+                }
+                Some(b"POST") => ("202 Accepted", "Location: /v2/app/blobs/uploads/1\r\n"),
+                _ if head.starts_with(b"GET /v2/ ") => ("200 OK", ""),
+                _ => ("404 Not Found", ""),
+            };
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_registry_that_takes_an_upload_and_says_nothing_is_given_up() {
+    use slim::store::outgoing::{Bundle, Outgoing, Words};
+    let access = slim::store::Access {
+        stall: std::time::Duration::from_millis(100),
+        ..slim::store::Access::anonymous(std::sync::Arc::new(slim::progress::Void))
+    };
+    let transport = |text: &str| slim::store::Transport::parse(text).unwrap().unwrap();
+    let to = transport(&format!("docker://{}/app:1", unwilling()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(async {
+        let source = slim::store::Source::open(&transport("docker-archive:fixtures/hostile/image.tar"), &access).await.unwrap();
+        let image = std::sync::Arc::new(source.image(None).await.unwrap());
+        let bundle = Bundle::one(Outgoing::prepare(&image, Words::Any, None).unwrap());
+        slim::store::sink::write(&to, &bundle, &access, slim::store::layout::Replace::Alike, None).await.unwrap_err()
+    });
+    let text = format!("{error:#}");
+    assert!(text.contains("push sha256:") && text.contains("it took nothing for"), "{text}");
     assert_eq!(slim::exit::Exit::of(&error), slim::exit::Exit::Retry);
 }
 
@@ -524,6 +621,34 @@ fn an_image_from_a_registry_is_made_small_into_a_registry() {
     assert_eq!(slim::store::digest::Digest::of(raw.as_bytes()).to_string(), std::fs::read_to_string(dir.join("digest")).unwrap());
     let tags = tool(dir, "docker", &["image", "ls", "--format", "{{.Repository}}"]);
     assert!(!tags.contains(&address), "{tags}");
+}
+
+#[test]
+#[ignore = "needs root: tests/run is root"]
+fn the_engine_in_slim_takes_images_and_says_why_it_gives_none() {
+    let dir = place();
+    let dir = dir.path();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slim"));
+        command.args(words).args(["--engine", "embedded"]).current_dir(dir).env("SLIM_CACHE_DIR", dir.join("cache")).env("HOME", dir);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&["copy", "docker-archive:image.tar", "app:1"]);
+    assert_eq!(code, 0, "{said}");
+    let id = slim::store::digest::Digest::of(&std::fs::read("fixtures/hostile/config.json").unwrap());
+    assert!(dir.join(format!("cache/images/{}.json", id.hex())).exists(), "{said}");
+    for (words, expected, code) in [
+        (&["copy", "app:1", "oci:out:1"][..], "give their bytes back to nobody: copy sha256:", 1),
+        (&["copy", "other:1", "oci:out:1"], "the engine has no image other:1", 1),
+        (&["copy", "docker-daemon:app:1", "oci:out:1"], "is in a container engine, and --engine embedded is none", 2),
+        (&["copy", "docker-archive:image.tar", "containers-storage:app:1"], "is in a container engine", 2),
+        (&["build", "sha256:0123456789ab", "--pull", "-o", "out.tar", "--report", "off"], "an image ID cannot be pulled", 1),
+    ] {
+        let (status, said) = run(words);
+        assert!(status == code && said.contains(expected), "{words:?}: {status} {said}");
+        assert!(said.lines().filter(|line| line.starts_with("slim: ")).count() == 1 && !dir.join("out").exists(), "{words:?}: {said}");
+    }
 }
 
 /// `slim build` where no container engine is: nothing names one, and no socket is at a usual place.

@@ -38,7 +38,8 @@ pub fn jobs(entries: &[Entry], here: Here<'_>) -> Result<Vec<Job>, UsageError> {
         jobs.push(Job {
             name: entry.name.clone(),
             words: entry.with(&["--json=true".into(), format!("--report={report}")]),
-            report: plan.outputs.report,
+            // Of several platforms each has its own.
+            report: plan.outputs.report.filter(|_| plan.platforms.is_empty()),
             stdin: asks_stdin.then(|| here.stdin.to_vec()),
         });
     }

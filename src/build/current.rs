@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Session, elsewhere, inputs, publish, subject};
 use crate::image::{ImageConfig, Reference};
@@ -88,15 +88,9 @@ pub async fn find(session: &Session<'_>, reference: &Reference, inputs: &str) ->
 /// # Errors
 /// When the file cannot be written.
 pub fn write_digest(session: &Session<'_>, current: &Current) -> Result<()> {
-    let outputs = &session.plan.outputs;
-    let written = outputs.written.first().map(elsewhere::shown);
+    let written = session.plan.outputs.written.first().map(elsewhere::shown);
     let digest = current.published.iter().find(|(place, _)| Some(place) == written.as_ref());
-    match (&outputs.digest_file, digest) {
-        (Some(file), Some((_, digest))) if std::fs::read_to_string(file).ok().as_ref() != Some(digest) => {
-            std::fs::write(file, digest).with_context(|| format!("write the digest to {}", file.display()))
-        }
-        _ => Ok(()),
-    }
+    elsewhere::write_digest(session, digest.map(|(_, digest)| digest.as_str()))
 }
 
 /// Whether a result that is there would be taken. One that is not verified is what nobody relies on.

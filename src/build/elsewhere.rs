@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use super::{Session, current, subject};
 use crate::copy::access::access;
 use crate::copy::engine::as_archive;
+use crate::copy::left_out;
 use crate::engine::ImageInfo;
 use crate::exit::{Exit, Hint};
 use crate::image::reference::Name;
@@ -14,10 +15,11 @@ use crate::image::{ImageConfig, Reference};
 use crate::pack::archive::PackedImage;
 use crate::plan::{Pull, Source};
 use crate::progress::Monitor;
+use crate::report;
 use crate::store::archive::{self, Style};
 use crate::store::compress::Compression;
 use crate::store::layout::Replace;
-use crate::store::manifest::Platform;
+use crate::store::manifest::{Descriptor, Platform};
 use crate::store::outgoing::{Bundle, Outgoing, Words, of_parts};
 use crate::store::{self, Access, Transport, sink};
 
@@ -28,11 +30,12 @@ use crate::store::{self, Access, Transport, sink};
 pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Reference, ImageInfo)> {
     session.phase("pull", transport.to_string());
     let (source, image) = open(session, transport).await?;
-    image.fetch(|_| true).await?;
-    if let Some((index, ..)) = source.index() {
-        let others = index.manifests.len() - 1;
-        session.info(format!("{transport} is an index; taken is {}, left out {others} more", image.platform));
+    can_run(session, &image.platform)?;
+    // Of several platforms it is said once, for all of them.
+    if session.plan.platforms.is_empty() {
+        tell_left_out(session, &source, std::slice::from_ref(&image)).await?;
     }
+    image.fetch(|_| true).await?;
     let ready = move || Outgoing::prepare(&image, Words::Oci, Some(Compression::None));
     let bundle = Bundle::one(tokio::task::spawn_blocking(ready).await.context("prepare the image")??);
     let (id, archive) = as_archive(&bundle).await?;
@@ -40,6 +43,42 @@ pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Refe
     session.done("pull", String::new());
     let info = subject::found(session, &id).await?;
     Ok((name_of(transport, &id)?, info))
+}
+
+/// Checks that the engine runs images for a platform.
+///
+/// # Errors
+/// When it does not.
+pub fn can_run(session: &Session<'_>, platform: &Platform) -> Result<()> {
+    let engine = session.engine.info();
+    if engine.runs(&platform.os, &platform.architecture) {
+        return Ok(());
+    }
+    let what = format!("{platform} cannot run here: the engine runs linux/{}, and an image has to run to be recorded", engine.arch);
+    Err(anyhow!(what)).context(Hint::new("leave it out; `slim copy --platform` takes an image from place to place as it is"))
+}
+
+/// Names what of a source is not carried on where only these images are taken.
+pub async fn tell_left_out(session: &Session<'_>, source: &store::Source, taken: &[Arc<store::Image>]) -> Result<()> {
+    let digest = |image: &Arc<store::Image>| image.manifest.as_ref().map(|(_, _, descriptor)| descriptor.digest.clone());
+    for text in left_out(source, &taken.iter().filter_map(digest).collect::<Vec<_>>()).await? {
+        session.warn(text);
+    }
+    Ok(())
+}
+
+/// Checks that the result may take the place of what is where it is to go, of which `media_type` says whether it is an
+/// index. It is asked before the work, and once more at its end.
+///
+/// # Errors
+/// When an index would give way to one image, or a registry cannot be asked.
+pub async fn check_places(session: &Session<'_>, media_type: &str) -> Result<()> {
+    let new = Descriptor::of(media_type, b"");
+    for to in &session.plan.outputs.written {
+        let checked = sink::gives_way(to, &new, &reach(session), replace(session)).await;
+        checked.with_context(|| format!("write the result to {to}"))?;
+    }
+    Ok(())
 }
 
 /// The registry that a bare name implies, where no container engine is there to be asked: the one in this program has
@@ -120,8 +159,16 @@ pub struct There {
     pub digest: String,
 }
 
+/// What a transport names, open for reading.
+///
+/// # Errors
+/// When it is not there, or malformed.
+pub async fn source(session: &Session<'_>, transport: &Transport) -> Result<store::Source> {
+    store::Source::open(transport, &reach(session)).await
+}
+
 async fn open(session: &Session<'_>, transport: &Transport) -> Result<(store::Source, Arc<store::Image>)> {
-    let source = store::Source::open(transport, &reach(session)).await?;
+    let source = source(session, transport).await?;
     let wish = match &session.plan.run.platform {
         Some(text) => Some(Platform::parse(text)?),
         None => source.index().map(|_| Platform { architecture: session.engine.info().arch.clone(), ..Platform::here() }),
@@ -188,28 +235,50 @@ pub async fn stage(session: &Session<'_>, slim: &PackedImage, tags: &[String]) -
 /// # Errors
 /// When it cannot be written somewhere.
 pub async fn publish(session: &Session<'_>, staged: Vec<Staged>) -> Result<Vec<(String, String)>> {
-    let outputs = &session.plan.outputs;
-    let replace = if outputs.force { Replace::Anything } else { Replace::Alike };
-    let from = match &session.plan.source {
-        Source::Elsewhere(Transport::Registry(name)) => Some(name),
-        Source::Elsewhere(_) | Source::Image(_) | Source::Dockerfile(_) => None,
-    };
     let mut written = Vec::new();
     for Staged { to, bundle, file } in staged {
         let digest = bundle.digest().to_string();
         match file {
             Some(file) => file.publish()?,
             None => {
-                let done = sink::write(&to, &bundle, &reach(session), replace, from).await;
-                done.with_context(|| format!("write the result to {to}"))?;
+                write(session, &to, &bundle).await?;
             }
         }
         written.push((shown(&to), digest));
     }
-    if let (Some(file), Some((_, digest))) = (&outputs.digest_file, written.first()) {
-        std::fs::write(file, digest).with_context(|| format!("write the digest to {}", file.display()))?;
-    }
+    write_digest(session, written.first().map(|(_, digest)| digest.as_str()))?;
     Ok(written)
+}
+
+/// Writes images to one `-o`.
+///
+/// # Errors
+/// When they cannot be written.
+pub async fn write(session: &Session<'_>, to: &Transport, bundle: &Bundle) -> Result<()> {
+    let from = match &session.plan.source {
+        Source::Elsewhere(Transport::Registry(name)) => Some(name),
+        Source::Elsewhere(_) | Source::Image(_) | Source::Dockerfile(_) => None,
+    };
+    let done = sink::write(to, bundle, &reach(session), replace(session), from).await;
+    done.with_context(|| format!("write the result to {to}"))
+}
+
+/// Writes the digest of what is in the first `-o` into the file that is to have it, where it has not.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_digest(session: &Session<'_>, digest: Option<&str>) -> Result<()> {
+    match (&session.plan.outputs.digest_file, digest) {
+        (Some(file), Some(digest)) if std::fs::read_to_string(file).ok().as_deref() != Some(digest) => {
+            report::file::replace(file, |out| out.write_all(digest.as_bytes())).context("write the digest")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What may give way to what.
+fn replace(session: &Session<'_>) -> Replace {
+    if session.plan.outputs.force { Replace::Anything } else { Replace::Alike }
 }
 
 /// Where the result is, for people: a FILE as it was typed.

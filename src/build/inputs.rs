@@ -39,6 +39,8 @@ pub fn of(plan: &BuildPlan, config_digest: &str, local: bool, redactor: &Redacto
         auth: _,
         access: _,
         run,
+        // Each is built by a plan of its own.
+        platforms: _,
         before_run,
         sensor,
         pid1,

@@ -13,6 +13,7 @@ mod ending;
 mod findings;
 mod holdout;
 mod inputs;
+pub mod platforms;
 mod prove;
 mod publish;
 mod record;
@@ -38,6 +39,7 @@ use crate::progress::{Fact, Monitor};
 use crate::report::{self, Builder, Finished, Journal, Redactor, VerdictKind};
 use crate::run::leaving::Leaving;
 use crate::run::way::Helper;
+use crate::store::manifest::media;
 use crate::trace::Trace;
 use crate::ui::Ui;
 use ending::Closing;
@@ -183,6 +185,7 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
     if let Some(current) = current::before_fetching(session, &masks).await {
         return up_to_date(session, current);
     }
+    elsewhere::check_places(session, media::OCI_MANIFEST).await?;
     let mut subject = subject::open(session, report).await?;
     subject.inputs = current::inputs_of(session, &subject.config_digest, &masks);
     if let Some(inputs) = &subject.inputs

@@ -70,7 +70,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
         }
     };
     let info_of_engine = session.engine.info();
-    if info.os != "linux" || info.arch != info_of_engine.arch {
+    if !info_of_engine.runs(&info.os, &info.arch) {
         return Err(anyhow!(
             "{} is for {}/{}, the engine runs linux/{}: an image has to run to be recorded",
             reference.familiar(),
@@ -166,6 +166,13 @@ async fn find(session: &Session<'_>, text: &str) -> Result<(Reference, ImageInfo
         Pull::Never | Pull::Unsaid => false,
     };
     if pull {
+        if let Reference::Id(_) = reference {
+            let what = format!("the engine has no image {text}, and an image ID cannot be pulled: registries know images by name");
+            return Err(anyhow!(what)).context(Hint::new("name it, as NAME[:TAG] or NAME@DIGEST"));
+        }
+        if let Some(platform) = &plan.run.platform {
+            elsewhere::can_run(session, &Platform::parse(platform).context(Exit::Usage)?)?;
+        }
         session.phase("pull", reference.familiar());
         session.engine.pull(&reference.normalised(), plan.run.platform.as_deref(), plan.auth.as_ref()).await?;
         session.done("pull", String::new());

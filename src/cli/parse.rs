@@ -131,6 +131,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
             };
             Some(file.images(&settable)?.into_iter().map(entry).collect())
         }
+        Command::Build(_) if said.contains("jobs") && !said.contains("all") => {
+            let hint = "give --all too, or leave --jobs away";
+            return Err(UsageError::new("--jobs says how many images of --all are built at a time").hint(hint).into());
+        }
         _ => None,
     };
     let layers = file.layers(&settable, image.as_deref())?;

@@ -108,7 +108,7 @@ pub struct RunArgs {
     /// IPC namespace
     #[arg(long, value_name = "MODE")]
     pub ipc: Option<String>,
-    /// Platform to run
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<String>,
+    /// Platform to run; of several each is made small, and -o gets an index of them
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub platform: Vec<String>,
 }

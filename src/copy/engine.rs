@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::engine::host::Surroundings;
-use crate::engine::{DockerEngine, Engine, EngineChoice};
+use crate::engine::host::EngineKind;
+use crate::engine::{DockerEngine, EmbeddedEngine, Engine, EngineChoice};
 use crate::exit::Hint;
 use crate::progress::Monitor;
 use crate::store::archive::{self, Style};
@@ -16,12 +17,13 @@ use crate::store::outgoing::Bundle;
 use crate::store::{Source, Transport};
 
 /// The engine that a transport means.
-async fn connect(transport: &Transport, choice: &EngineChoice, monitor: &Arc<dyn Monitor>) -> Result<DockerEngine> {
+async fn connect(transport: &Transport, choice: &EngineChoice, monitor: &Arc<dyn Monitor>) -> Result<Box<dyn Engine>> {
     let choice = match transport {
         Transport::Podman(_) => choice.clone().podman(&Surroundings::here())?,
+        _ if choice.kind == EngineKind::Embedded => return Ok(Box::new(EmbeddedEngine::open(monitor.clone())?)),
         _ => choice.clone(),
     };
-    DockerEngine::connect(&choice, monitor.clone()).await
+    Ok(Box::new(DockerEngine::connect(&choice, monitor.clone()).await?))
 }
 
 fn name_of(transport: &Transport) -> &str {
@@ -54,12 +56,12 @@ pub async fn save(transport: &Transport, choice: &EngineChoice, monitor: &Arc<dy
 /// When the engine does not answer or does not take it.
 pub async fn load(transport: &Transport, bundle: &Bundle, choice: &EngineChoice, monitor: &Arc<dyn Monitor>) -> Result<()> {
     let engine = connect(transport, choice, monitor).await?;
-    let done = load_into(&engine, name_of(transport), bundle).await;
+    let done = load_into(engine.as_ref(), name_of(transport), bundle).await;
     let swept = engine.sweep().await.context("clean up in the engine");
     done.and(swept)
 }
 
-async fn load_into(engine: &DockerEngine, name: &str, bundle: &Bundle) -> Result<()> {
+async fn load_into(engine: &dyn Engine, name: &str, bundle: &Bundle) -> Result<()> {
     let (id, archive) = as_archive(bundle).await?;
     engine.load(archive, &id).await.context("load the image")?;
     match crate::image::Reference::parse(name)? {

@@ -1,6 +1,7 @@
 //! Copy: an image from one place to another, unchanged but for its compression: engines, archives, layouts,
 //! registries in any combination.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::engine::EngineChoice;
 use crate::exit::{Exit, Hint};
-use crate::progress::{Fact, Monitor};
+use crate::progress::Fact;
+use crate::report::file::replace;
 use crate::store::compress::Compression;
 use crate::store::layout::Replace;
-use crate::store::manifest::{Index, Platform};
+use crate::store::manifest::{Descriptor, Platform};
 use crate::store::outgoing::{Bundle, Outgoing};
 use crate::store::{Access, Source, Transport, sink};
 
@@ -96,7 +98,7 @@ pub async fn copy(plan: &CopyPlan) -> Result<String> {
     monitor.tell(Fact::PhaseDone { name: "write", detail: String::new() });
     let digest = bundle.digest().to_string();
     if let Some(file) = &plan.digest_file {
-        std::fs::write(file, &digest).with_context(|| format!("write the digest to {}", file.display()))?;
+        replace(file, |out| out.write_all(digest.as_bytes())).context("write the digest")?;
     }
     Ok(digest)
 }
@@ -126,24 +128,20 @@ async fn gather(plan: &CopyPlan, source: &Source) -> Result<Bundle> {
         (forced, asked) => forced.or(asked),
     };
     let words = plan.destination.words();
-    let mut images = Vec::new();
+    let (mut images, mut taken) = (Vec::new(), Vec::new());
     for platform in &wishes {
         let image = Arc::new(source.image(platform.as_ref()).await?);
+        taken.extend(image.manifest.as_ref().map(|(_, _, descriptor)| descriptor.digest.clone()));
         image.fetch(|_| true).await?;
         let ready = move || Outgoing::prepare(&image, words, wish);
         images.push(tokio::task::spawn_blocking(ready).await.context("prepare the image")??);
-    }
-    if let Some((index, ..)) = source.index() {
-        tell_dropped(index, &images, &plan.access.monitor);
     }
     let bundle = match single {
         true => Bundle::one(images.remove(0)),
         false => same_index(source, images)?,
     };
-    let mut digests: Vec<&str> = bundle.images.iter().map(|image| image.descriptor.digest.as_str()).collect();
-    digests.extend(source.index().map(|(_, _, descriptor)| descriptor.digest.as_str()));
-    for found in source.attached(&digests).await? {
-        plan.access.monitor.tell(Fact::Warning { text: format!("left out: the {found}; copy it under its own name, or sign the copy") });
+    for text in left_out(source, &taken).await? {
+        plan.access.monitor.tell(Fact::Warning { text });
     }
     Ok(bundle)
 }
@@ -159,24 +157,29 @@ fn same_index(source: &Source, images: Vec<Outgoing>) -> Result<Bundle> {
     Bundle::index(images)
 }
 
-/// Names what of an index is not carried on.
-fn tell_dropped(index: &Index, images: &[Outgoing], monitor: &Arc<dyn Monitor>) {
-    let taken = |entry: &&crate::store::manifest::Descriptor| {
-        let platform = entry.platform.as_ref();
-        images.iter().any(|image| image.descriptor.digest == entry.digest || (platform.is_some() && image.descriptor.platform.as_ref() == platform))
-    };
-    let platforms: Vec<String> = index.images().filter(|entry| !taken(entry)).filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
-    let attached: Vec<&str> = index.manifests.iter().filter_map(|entry| entry.attached()).collect();
-    if !platforms.is_empty() {
-        monitor.tell(Fact::Warning { text: format!("left out: {}", platforms.join(", ")) });
+/// What is not carried on when only the images with these manifests are, one line each: platforms of an index, and
+/// what is attached to the images.
+///
+/// # Errors
+/// When a digest is none.
+pub async fn left_out(source: &Source, taken: &[String]) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if let Some((index, ..)) = source.index() {
+        let others = index.images().filter(|entry| !taken.contains(&entry.digest));
+        let platforms: Vec<String> = others.filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
+        if !platforms.is_empty() {
+            lines.push(format!("left out: {}", platforms.join(", ")));
+        }
+        let attached: Vec<&str> = index.manifests.iter().filter_map(Descriptor::attached).collect();
+        let kinds: BTreeSet<&str> = attached.iter().copied().collect();
+        if !attached.is_empty() {
+            let kinds: Vec<&str> = kinds.into_iter().collect();
+            lines.push(format!("left out, attached to the images: {} ({})", attached.len(), kinds.join(", ")));
+        }
     }
-    if !attached.is_empty() {
-        let text = format!("left out, attached to the images: {} ({})", attached.len(), first_of_each(&attached).join(", "));
-        monitor.tell(Fact::Warning { text });
-    }
-}
-
-fn first_of_each<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    let set: std::collections::BTreeSet<&str> = words.iter().copied().collect();
-    set.into_iter().collect()
+    let index = source.index().map(|(_, _, descriptor)| descriptor.digest.as_str());
+    let digests: Vec<&str> = taken.iter().map(String::as_str).chain(index).collect();
+    let found = source.attached(&digests).await?.into_iter();
+    lines.extend(found.map(|found| format!("left out: the {found}; copy it under its own name, or sign what comes out")));
+    Ok(lines)
 }

@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::{CopyPlan, Wanted, access};
 use crate::cli::build::SourceArgs;
 use crate::cli::{Common, CopyArgs, Origins, UsageError, Vars};
-use crate::engine::Credentials;
+use crate::engine::host::EngineKind;
+use crate::engine::{Credentials, EngineChoice};
 use crate::image::Reference;
 use crate::plan::Here;
 use crate::progress::Monitor;
@@ -21,8 +22,9 @@ use crate::store::layout::Replace;
 pub fn plan(common: &Common, args: &CopyArgs, origins: &Origins, vars: &Vars, monitor: Arc<dyn Monitor>) -> Result<CopyPlan> {
     let here = Here { vars, origins };
     let usage = |error: UsageError| error.into_error();
-    let source = transport(&args.source).map_err(usage)?;
-    let destination = transport(&args.destination).map_err(usage)?;
+    let engine = common.engine();
+    let read = |text: &str| transport(text).and_then(|found| outside(text, &found, &engine).map(|()| found)).map_err(usage);
+    let (source, destination) = (read(&args.source)?, read(&args.destination)?);
     let wanted = Wanted::parse(&args.platform).map_err(|error| here.wrong("platform", error).into_error())?;
     let credentials = SourceArgs {
         registry_account: args.registry.registry_account.clone(),
@@ -41,7 +43,7 @@ pub fn plan(common: &Common, args: &CopyArgs, origins: &Origins, vars: &Vars, mo
         compress: args.compress,
         replace: if args.force == Some(true) { Replace::Anything } else { Replace::Alike },
         digest_file: args.digest_file.clone(),
-        engine: common.engine(),
+        engine,
     })
 }
 
@@ -58,6 +60,16 @@ fn theirs(account: Credentials, source: &Transport, destination: &Transport, her
             Err(here.wrong("registry-account", format!("two registries are named, {one} and {other}")).hint(hint))
         }
         (Some(one), _) | (None, Some(one)) => Ok((account, one)),
+    }
+}
+
+/// Checks that `docker-daemon:` is not asked of the engine in this program, which a bare name is.
+fn outside(text: &str, found: &Transport, engine: &EngineChoice) -> Result<(), UsageError> {
+    match found {
+        Transport::Daemon(_) | Transport::Podman(_) if engine.kind == EngineKind::Embedded && found.to_string() == text => {
+            Err(UsageError::new(format!("{text} is in a container engine, and --engine embedded is none")).hint("leave --engine away"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -60,6 +60,11 @@ impl EngineInfo {
     pub fn is_embedded(&self) -> bool {
         self.name == embedded::NAME
     }
+
+    /// Whether programs of a platform run there: its own, and 32-bit ones on amd64, whose kernel has their system calls.
+    pub fn runs(&self, os: &str, arch: &str) -> bool {
+        os == "linux" && (arch == self.arch || (self.arch == "amd64" && arch == "386"))
+    }
 }
 
 /// An image that the engine has.

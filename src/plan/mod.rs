@@ -15,6 +15,7 @@ use crate::report::views::View;
 use crate::sensor::control::{Pid1, SensorMode};
 use crate::store::Transport;
 use crate::store::compress::Compression;
+use crate::store::manifest::Platform;
 
 pub mod budget;
 pub mod cache;
@@ -22,6 +23,7 @@ pub mod edits;
 pub mod files;
 pub mod keep;
 pub mod outputs;
+pub mod platforms;
 pub mod probe;
 pub mod run;
 pub mod source;
@@ -146,6 +148,8 @@ pub struct BuildPlan {
     pub access: AccessArgs,
     /// How the target runs.
     pub run: RunOptions,
+    /// `--platform`, where it names several: of each an image is made, and an index of them. Empty: one image.
+    pub platforms: Vec<Platform>,
     /// `--before-run`, split; run before each run of the target.
     pub before_run: Option<Vec<String>>,
     /// `--sensor`.
@@ -234,6 +238,8 @@ impl BuildPlan {
         let run = run::options(&args.run, &args.source.args, here)?;
         crate::engine::options::check(&run).map_err(UsageError::new)?;
         let probes = probe::request(&args.probe, here)?;
+        let outputs = outputs::outputs(&args.output, here)?;
+        let platforms = platforms::platforms(&args.run.platform, &source, &outputs, here)?;
         let record = &args.record;
         let time = |text: &String| value::duration(text).map_err(|why| here.wrong("settle", why));
         let before = |text: &String| value::program(text).map_err(|why| here.wrong("before-run", why));
@@ -244,6 +250,7 @@ impl BuildPlan {
             access: args.source.access.clone(),
             edits: edits::edits(&args.edits, &run, here)?,
             run,
+            platforms,
             before_run: record.before_run.as_ref().map(before).transpose()?,
             sensor: record.sensor.unwrap_or_default(),
             pid1: record.pid1.unwrap_or_default(),
@@ -259,7 +266,7 @@ impl BuildPlan {
             verify_timeout: args.output.verify_timeout.as_ref().map(|text| limit(text, here)).transpose()?,
             holdout: holdout(args, here)?,
             show_logs: record.show_clogs.unwrap_or(false),
-            outputs: outputs::outputs(&args.output, here)?,
+            outputs,
             budget: budget::budget(&args.output.fail_on, args.output.baseline.as_ref(), here)?,
             // Last, so that nothing is read from stdin for a command line that is wrong anyway.
             auth: source::credentials(&args.source, here, stdin)?,

@@ -9,6 +9,7 @@ use crate::cli::UsageError;
 use crate::cli::run::RunArgs;
 use crate::engine::RunOptions;
 use crate::engine::options::mounts;
+use crate::store::manifest::Platform;
 
 /// Options of a bind mount or volume after its second colon.
 const VOLUME_OPTIONS: &[&str] = &[
@@ -66,7 +67,10 @@ pub(super) fn options(run: &RunArgs, args: &[String], here: Here<'_>) -> Result<
         memory: size("memory", &run.memory)?,
         pid: run.pid.clone(),
         ipc: run.ipc.clone(),
-        platform: run.platform.clone(),
+        platform: match run.platform.as_slice() {
+            [one] => Some(one.clone()),
+            _ => None,
+        },
     })
 }
 
@@ -241,7 +245,7 @@ fn check_texts(run: &RunArgs, here: Here<'_>) -> Result<(), UsageError> {
         ("ulimit", run.ulimit.clone(), ulimit),
         ("sysctl", run.sysctl.clone(), pair),
         ("label", run.label.clone(), |text| value::variable_name(text.split('=').next().unwrap_or_default())),
-        ("platform", one(&run.platform), platform),
+        ("platform", run.platform.clone(), platform),
     ];
     for (flag, texts, check) in table {
         for text in texts {
@@ -290,11 +294,7 @@ fn pair(text: &str) -> Result<(), String> {
 }
 
 fn platform(text: &str) -> Result<(), String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    match (2..=3).contains(&parts.len()) && parts.iter().all(|part| !part.is_empty()) {
-        true => Ok(()),
-        false => Err(format!("{text:?} is no platform; write linux/amd64")),
-    }
+    Platform::parse(text).map(drop).map_err(|error| error.to_string())
 }
 
 fn capabilities(flag: &str, given: &[String], here: Here<'_>) -> Result<Vec<String>, UsageError> {

@@ -7,7 +7,7 @@ use super::{Here, Pull, Source, files, outputs, value};
 use crate::cli::build::{PullWhen, SourceArgs};
 use crate::cli::{BuildArgs, UsageError};
 use crate::engine::host::Surroundings;
-use crate::engine::host::EngineChoice;
+use crate::engine::host::{EngineChoice, EngineKind};
 use crate::engine::{BuildSpec, Credentials};
 use crate::image::reference::Reference;
 use crate::store::Transport;
@@ -56,14 +56,20 @@ pub(super) fn source(args: &BuildArgs, here: Here<'_>) -> Result<Source, UsageEr
     }
 }
 
-/// The engine that was chosen; `containers-storage:` chooses podman's.
+/// The engine that was chosen; `docker-daemon:` chooses a container engine, `containers-storage:` podman's.
 ///
 /// # Errors
-/// When podman's service does not listen.
+/// When another one was chosen, or podman's service does not listen.
 pub(super) fn engine(args: &BuildArgs, chosen: EngineChoice) -> Result<EngineChoice, UsageError> {
     let named = args.source.image.as_deref().or(args.source.target.as_deref()).unwrap_or_default();
-    match Transport::parse(named) {
-        Ok(Some(Transport::Podman(_))) => chosen.podman(&Surroundings::here()).map_err(|error| UsageError::new(format!("{error:#}"))),
+    let Ok(Some(transport @ (Transport::Podman(_) | Transport::Daemon(_)))) = Transport::parse(named) else { return Ok(chosen) };
+    if chosen.kind == EngineKind::Embedded {
+        let text = format!("{transport} is in a container engine, and --engine embedded is none");
+        return Err(UsageError::new(text).hint(format!("leave --engine away, or take it out of there: slim copy {transport} oci:DIR")));
+    }
+    let chosen = EngineChoice { kind: EngineKind::Docker, ..chosen };
+    match transport {
+        Transport::Podman(_) => chosen.podman(&Surroundings::here()).map_err(|error| UsageError::new(format!("{error:#}"))),
         _ => Ok(chosen),
     }
 }

@@ -180,7 +180,10 @@ fn directory(path: &Path) -> &Path {
 }
 
 /// Writes a file under another name and renames it when it is whole.
-pub(super) fn replace(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written; an older one under its name is then still whole.
+pub fn replace(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let what = || format!("write {}", path.display());
     if in_place(path) {

@@ -95,6 +95,25 @@ fn add(dir: &Path, tag: Option<&str>, bundle: &Bundle, replace: Replace) -> Resu
     place(dir, "index.json", &index)
 }
 
+/// Checks that what has this tag, if anything has, may give way to what comes.
+///
+/// # Errors
+/// When an index would give way to a single image.
+pub fn gives_way(dir: &Path, tag: Option<&str>, new: &Descriptor, replace: Replace) -> Result<()> {
+    let old = Place::Dir(dir.to_owned()).read("index.json", limits::MANIFEST_BYTES)?;
+    match old.map(|raw| Document::parse(&raw)) {
+        Some(Ok(Document::Index(index))) => check(&index, dir, tag, new, replace),
+        // What is no layout is told by who writes to it.
+        Some(Ok(Document::Manifest(_)) | Err(_)) | None => Ok(()),
+    }
+}
+
+fn check(index: &Index, dir: &Path, tag: Option<&str>, new: &Descriptor, replace: Replace) -> Result<()> {
+    let shown = tag.map_or_else(|| dir.display().to_string(), |tag| format!("{}:{tag}", dir.display()));
+    let mut same = index.manifests.iter().filter(|entry| entry.annotation(REF_NAME) == tag);
+    same.try_for_each(|old| replace.check(&old.media_type, &new.media_type, &shown))
+}
+
 /// The bytes of `index.json` when the image is in it.
 fn with(dir: &Path, tag: Option<&str>, new: &Descriptor, replace: Replace) -> Result<Vec<u8>> {
     let old = Place::Dir(dir.to_owned()).read("index.json", limits::MANIFEST_BYTES)?;
@@ -103,10 +122,7 @@ fn with(dir: &Path, tag: Option<&str>, new: &Descriptor, replace: Replace) -> Re
         Some(Document::Manifest(_)) => bail!("its index.json is no index"),
         None => Index::new(Vec::new()),
     };
-    for old in index.manifests.iter().filter(|entry| entry.annotation(REF_NAME) == tag) {
-        let shown = tag.map_or_else(|| dir.display().to_string(), |tag| format!("{}:{tag}", dir.display()));
-        replace.check(&old.media_type, &new.media_type, &shown)?;
-    }
+    check(&index, dir, tag, new, replace)?;
     index.manifests.retain(|entry| entry.annotation(REF_NAME) != tag);
     index.manifests.push(entry(new, tag));
     serde_json::to_vec(&index).context("write index.json")

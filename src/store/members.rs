@@ -303,7 +303,9 @@ impl Extra {
             bail!("the name {:?} has a NUL in it", shown());
         }
         let what = what_of(header, kind, &path, link).with_context(|| format!("read the entry {:?}", shown()))?;
-        let id = |pax: Option<u64>, plain: io::Result<u64>| -> Result<u32> {
+        let old = header.as_old();
+        let id = |pax: Option<u64>, field: &[u8], plain: io::Result<u64>| -> Result<u32> {
+            let plain = if is_blank(field) { Ok(0) } else { plain };
             let id = pax.map_or(plain, Ok).with_context(|| format!("read the owner of {:?}", shown()))?;
             u32::try_from(id).with_context(|| format!("{:?} has the owner {id}", shown()))
         };
@@ -314,15 +316,20 @@ impl Extra {
         let is_file = matches!(what, What::Kind(Kind::File));
         Ok(Member {
             what,
-            mode: header.mode().with_context(|| format!("read the mode of {:?}", shown()))? & 0o7777,
-            uid: id(self.uid, header.uid())?,
-            gid: id(self.gid, header.gid())?,
+            mode: if is_blank(&old.mode) { Ok(0) } else { header.mode() }.with_context(|| format!("read the mode of {:?}", shown()))? & 0o7777,
+            uid: id(self.uid, &old.uid, header.uid())?,
+            gid: id(self.gid, &old.gid, header.gid())?,
             mtime,
             size: if is_file { self.size.unwrap_or(size) } else { 0 },
             xattrs: std::mem::take(&mut self.xattrs),
             path,
         })
     }
+}
+
+/// A number that nobody wrote is zero, as Go's archive/tar has it: some tools leave owners out.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 fn what_of(header: &Header, kind: EntryType, path: &[u8], link: Vec<u8>) -> Result<What> {

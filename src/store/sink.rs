@@ -1,6 +1,5 @@
 //! Sink: where an image or index goes, outside of an engine.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::archive::{self, Style};
 use super::compress::Compression;
 use super::layout::{self, Replace};
-use super::manifest::Document;
+use super::manifest::{Descriptor, Document, media};
 use super::outgoing::{Bundle, Words};
 use super::push::{Open, Upload};
 use super::registry::{Access, Remote};
@@ -40,13 +39,11 @@ impl Transport {
 /// # Errors
 /// When it cannot be written, or an index would give way to a single image; nothing is half-written then.
 pub async fn write(to: &Transport, bundle: &Bundle, access: &Access, replace: Replace, from: Option<&Name>) -> Result<()> {
+    gives_way(to, bundle.top().1, access, replace).await?;
     match to {
-        Transport::Registry(name) => push(name, bundle, access, replace, from).await,
+        Transport::Registry(name) => push(name, bundle, access, from).await,
         Transport::Daemon(_) | Transport::Podman(_) => bail!("{to} is in an engine"),
         Transport::OciDir(..) | Transport::OciArchive(..) | Transport::DockerArchive(..) => {
-            if let Transport::OciArchive(file, _) = to {
-                archive_gives_way(file, bundle, access, replace).await?;
-            }
             let (to, bundle) = (to.clone(), bundle.clone());
             let work = move || match &to {
                 Transport::OciDir(dir, tag) => layout::write(dir, tag.as_deref(), &bundle, replace),
@@ -65,33 +62,40 @@ fn full(name: Option<&str>) -> Vec<String> {
     reference.map(|reference| reference.familiar()).into_iter().collect()
 }
 
-/// An archive is replaced as a whole: that must not lose the platforms of an index.
-async fn archive_gives_way(file: &Path, bundle: &Bundle, access: &Access, replace: Replace) -> Result<()> {
-    if !file.is_file() {
-        return Ok(());
-    }
-    let old = Source::open(&Transport::OciArchive(file.to_owned(), None), access).await;
-    match old.ok().as_ref().and_then(|old| old.index()) {
-        Some((_, _, descriptor)) => replace.check(&descriptor.media_type, &bundle.top().1.media_type, &file.display().to_string()),
-        None => Ok(()),
+/// Checks that what is there may give way to what comes, of which `new` says whether it is an index.
+///
+/// # Errors
+/// When an index would give way to a single image, or a registry does not say what it has.
+pub async fn gives_way(to: &Transport, new: &Descriptor, access: &Access, replace: Replace) -> Result<()> {
+    match to {
+        Transport::Registry(name) => {
+            let old = Remote::new(name, access)?.manifest(None).await?;
+            match old.map(|raw| Document::parse(&raw)) {
+                Some(Ok(Document::Index(_))) => replace.check(media::OCI_INDEX, &new.media_type, &name.familiar()),
+                Some(Ok(Document::Manifest(_)) | Err(_)) | None => Ok(()),
+            }
+        }
+        Transport::OciDir(dir, tag) => layout::gives_way(dir, tag.as_deref(), new, replace),
+        // An archive is replaced as a whole: that must not lose the platforms of an index.
+        Transport::OciArchive(file, _) | Transport::DockerArchive(file, _) if file.is_file() => {
+            let old = Source::open(&Transport::OciArchive(file.to_owned(), None), access).await;
+            match old.ok().as_ref().and_then(|old| old.index()) {
+                Some((_, _, descriptor)) => replace.check(&descriptor.media_type, &new.media_type, &file.display().to_string()),
+                None => Ok(()),
+            }
+        }
+        Transport::OciArchive(..) | Transport::DockerArchive(..) | Transport::Daemon(_) | Transport::Podman(_) => Ok(()),
     }
 }
 
-async fn push(name: &Name, bundle: &Bundle, access: &Access, replace: Replace, from: Option<&Name>) -> Result<()> {
+async fn push(name: &Name, bundle: &Bundle, access: &Access, from: Option<&Name>) -> Result<()> {
     let remote = Remote::new(name, access)?;
     if name.digest.is_some() {
         bail!("{} names a digest, which follows from what is pushed; give a tag", name.familiar());
     }
     let (raw, descriptor) = bundle.top();
-    if let Some(Ok(old)) = remote.manifest(None).await?.map(|raw| Document::parse(&raw)) {
-        let kind = match old {
-            Document::Index(_) => super::manifest::media::OCI_INDEX,
-            Document::Manifest(_) => super::manifest::media::OCI_MANIFEST,
-        };
-        replace.check(kind, &descriptor.media_type, &name.familiar())?;
-    }
     let mut uploads: Vec<Upload> = Vec::new();
-    let mut add = |blob: &super::manifest::Descriptor, open: Open| {
+    let mut add = |blob: &Descriptor, open: Open| {
         if !uploads.iter().any(|upload| upload.blob.digest == blob.digest) {
             uploads.push(Upload { blob: blob.clone(), open });
         }

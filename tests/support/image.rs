@@ -151,7 +151,8 @@ impl Source {
         append(&mut layer, "bin/", &[], 0o755);
         append(&mut layer, "bin/subject", subject(), 0o755);
         for (path, content) in &self.files {
-            append(&mut layer, path, content, if path.ends_with('/') { 0o755 } else { 0o644 });
+            let mode = if path.ends_with('/') || path.starts_with("bin/") { 0o755 } else { 0o644 };
+            append(&mut layer, path, content, mode);
         }
         layer.into_inner().unwrap()
     }

@@ -9,11 +9,11 @@ use super::container::EmbeddedContainer;
 use super::plan::{Network, Plan, Process};
 use super::spec::{self, Parts};
 use super::program::program;
-use super::{EmbeddedEngine, files, profile};
+use super::{EmbeddedEngine, files, profile, survey};
 use crate::engine::error::EngineError;
 use crate::engine::options::mounts::{self, MountKind, MountText, Volume};
 use crate::engine::options::{self, limits};
-use crate::engine::{ContainerSpec, RunOptions};
+use crate::engine::{ContainerSpec, EngineInfo, RunOptions};
 use crate::image::ImageConfig;
 
 /// PATH of an image that sets none.
@@ -23,7 +23,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) async fn create(engine: &EmbeddedEngine, spec: &ContainerSpec) -> Result<EmbeddedContainer> {
     let run = &spec.options;
     options::check(run).map_err(EngineError::Refused)?;
-    offered(run, &engine.info.arch).map_err(EngineError::Refused)?;
+    offered(run, &engine.info).map_err(EngineError::Refused)?;
     let id = engine.existing(&spec.image)?;
     let config = super::parse(&engine.images.config(&id)?)?;
     let name = engine.name(&spec.purpose);
@@ -35,7 +35,10 @@ pub(super) async fn create(engine: &EmbeddedEngine, spec: &ContainerSpec) -> Res
     });
     files::write(&dir, run, &hostname)?;
     let network = network(engine, run)?;
-    let caps = spec::capabilities(run)?;
+    if engine.maps.is_none() {
+        survey::capabilities(&network)?;
+    }
+    let caps = spec::capabilities(run, engine.maps.is_some())?;
     let workdir = run.workdir.clone().unwrap_or_else(|| config.workdir().to_owned());
     let workdir = if workdir.is_empty() { "/".to_owned() } else { workdir };
     let storage = storage(engine, spec, &config, &dir)?;
@@ -71,10 +74,14 @@ pub(super) async fn create(engine: &EmbeddedEngine, spec: &ContainerSpec) -> Res
     Ok(created)
 }
 
+fn runs(engine: &EngineInfo, platform: &str) -> bool {
+    let mut words = platform.split('/');
+    engine.runs(words.next().unwrap_or_default(), words.next().unwrap_or_default())
+}
+
 /// What no engine without a daemon of its own can do.
-fn offered(run: &RunOptions, arch: &str) -> Result<(), String> {
+fn offered(run: &RunOptions, engine: &EngineInfo) -> Result<(), String> {
     let user_defined = run.network.as_deref().and_then(|text| limits::network(text).ok()).filter(limits::Network::is_user_defined);
-    let platform = run.platform.as_deref().filter(|platform| platform.split('/').nth(1) != Some(arch));
     let missing = [
         (run.links.first(), "--link"),
         (run.gpus.as_ref(), "--gpus"),
@@ -89,8 +96,8 @@ fn offered(run: &RunOptions, arch: &str) -> Result<(), String> {
     if run.init {
         return Err("--init: the embedded engine has no init to put before the program; use --engine docker".into());
     }
-    if let Some(platform) = platform {
-        return Err(format!("--platform {platform}: the embedded engine runs linux/{arch} only"));
+    if let Some(platform) = run.platform.as_deref().filter(|platform| !runs(engine, platform)) {
+        return Err(format!("--platform {platform}: the embedded engine runs linux/{} only", engine.arch));
     }
     for (flag, mode) in [("--pid", &run.pid), ("--ipc", &run.ipc)] {
         if let Some(mode) = mode.as_deref().filter(|mode| !matches!(*mode, "" | "host" | "private" | "shareable" | "none")) {

@@ -219,7 +219,7 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn pull(&self, reference: &str, _platform: Option<&str>, _auth: Option<&Credentials>) -> Result<()> {
-        bail!(EngineError::Refused(format!("the embedded engine has no image {reference}; to read it from its registry, write docker://{reference}")))
+        bail!(EngineError::Refused(format!("the embedded engine does not pull; to read {reference} from its registry, write docker://{reference}")))
     }
 
     async fn image_config(&self, id: &str) -> Result<Vec<u8>> {
@@ -231,7 +231,8 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn save(&self, id: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        bail!(EngineError::Refused(format!("the embedded engine keeps no archive of {id}; write one with -o FILE")))
+        let why = "has its layers unpacked, and those give their bytes back to nobody";
+        bail!(EngineError::Refused(format!("the embedded engine {why}: copy {id} from where it came from, or write it with `slim build -o`")))
     }
 
     async fn load(&self, mut archive: BoxStream<'static, Bytes>, expect: &str) -> Result<()> {
@@ -241,6 +242,9 @@ impl Engine for EmbeddedEngine {
         }
         file.rewind().context("rewind the archive")?;
         self.hold(expect)?;
+        if self.maps.is_none() {
+            survey::can_unpack()?;
+        }
         let (images, wanted) = (self.images.clone(), expect.to_owned());
         let (root, maps) = (self.root.clone(), self.maps.clone());
         let take = move || match maps {

@@ -34,11 +34,11 @@ const SHM: u64 = 64 << 20;
 /// Descriptors that a process may have open.
 const NOFILE: u64 = 1 << 20;
 
-/// The capabilities that the flags mean, by number.
+/// The capabilities that the flags mean, by number. `rootless`: they are those of a user namespace, which has all.
 ///
 /// # Errors
 /// When a name is no capability.
-pub(super) fn capabilities(run: &RunOptions) -> Result<Vec<u32>> {
+pub(super) fn capabilities(run: &RunOptions, rootless: bool) -> Result<Vec<u32>> {
     let number = |name: &str| {
         crate::sys::process::capability(name).ok_or_else(|| refused(format!("{name} is no capability")))
     };
@@ -58,7 +58,7 @@ pub(super) fn capabilities(run: &RunOptions) -> Result<Vec<u32>> {
     };
     // What this machine does not give to us cannot be passed on.
     let ours = crate::sys::process::bounding_set();
-    caps.retain(|cap| ours & (1 << cap) != 0);
+    caps.retain(|cap| rootless || ours & (1 << cap) != 0);
     caps.sort_unstable();
     caps.dedup();
     Ok(caps)

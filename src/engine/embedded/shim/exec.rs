@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::plan::{EXEC_ROLE, PLAN_FILE, Plan};
 use super::init::{self, Init, NotExecuted};
-use super::rootfs;
+use super::{rootfs, said};
 use crate::sys::socket;
 
 /// What came of a command.
@@ -41,7 +41,7 @@ pub(super) fn start(dir: &Path, id: u64, argv: &[String], fds: Vec<OwnedFd>) -> 
 pub(super) fn wait(dir: &Path, id: u64, mut child: Child) -> Result<i32> {
     let status = child.wait().context("wait for a command")?;
     let outcome = std::fs::read(file(dir, id, "outcome"));
-    for kind in ["command", "outcome"] {
+    for kind in ["command", "outcome", "said"] {
         let _ = std::fs::remove_file(file(dir, id, kind));
     }
     match outcome.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
@@ -79,6 +79,8 @@ fn joined(dir: &Path, id: u64) -> Result<i32> {
     process.argv = argv.clone();
     // When this process is ended, the command is too.
     let (report, theirs) = socket::pipe().context("make a pipe")?;
+    let log = file(dir, id, "said");
+    said::listen(&log)?;
     let built = ContainerBuilder::new(init::name(), SyscallType::default())
         .with_root_path(dir.join("state"))
         .map(|builder| builder.with_executor(Init::new(process, theirs)))
@@ -88,6 +90,6 @@ fn joined(dir: &Path, id: u64) -> Result<i32> {
         // What the process itself said is the better word.
         (_, Err(error)) => Err(error),
         (Ok(pid), Ok(())) => Ok(super::wait(pid.as_raw())),
-        (Err(error), Ok(())) => Err(anyhow!("{}", init::words(&error)).context("join the container")),
+        (Err(error), Ok(())) => Err(anyhow!("{}", said::cause(&log).unwrap_or_else(|| init::words(&error))).context("join the container")),
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::container::Container;
+use libcontainer::error::LibcontainerError;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
 use super::super::plan::{Plan, Process};
-use super::rootfs;
+use super::{rootfs, said};
 use crate::sensor::identity;
 use crate::sensor::namespace::Place;
 use crate::sensor::spawn::{self, Recipe};
@@ -111,16 +112,20 @@ impl Executor for Init {
 pub(super) fn create(dir: &Path, plan: &mut Plan, [input, output, error]: [OwnedFd; 3]) -> Result<(Created, i32)> {
     let (report, theirs) = socket::pipe().context("make a pipe")?;
     rootfs::settle_cgroups(plan)?;
+    rootfs::settle_sys(dir, plan)?;
     std::fs::write(dir.join("config.json"), serde_json::to_vec(&plan.spec)?).context("write the runtime's config")?;
     let state = dir.join("state");
     std::fs::create_dir_all(&state).context("make the runtime's directory")?;
+    let log = dir.join("said");
+    said::listen(&log)?;
+    let failed = |error: LibcontainerError| anyhow!("{}", said::cause(&log).unwrap_or_else(|| words(&error)));
     let built = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
         .with_root_path(state)
         .and_then(ContainerBuilder::validate_id)
         .map(|builder| builder.with_executor(Init::new(plan.process.clone(), theirs)))
         .map(|builder| builder.with_stdin(input).with_stdout(output).with_stderr(error))
         .and_then(|builder| builder.as_init(dir).with_systemd(false).with_detach(true).build());
-    let container = built.map_err(|error| anyhow!("{}", words(&error))).context("make the container")?;
+    let container = built.map_err(failed).context("make the container")?;
     let pid = container.pid().context("the container has no process")?.as_raw();
     Ok((Created { container, report }, pid))
 }

@@ -8,6 +8,7 @@
 mod exec;
 mod init;
 mod rootfs;
+mod said;
 pub(super) mod userns;
 
 use std::collections::BTreeMap;

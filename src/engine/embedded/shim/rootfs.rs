@@ -199,6 +199,22 @@ pub(super) fn settle_cgroups(plan: &mut Plan) -> Result<()> {
         .context("mount(cgroup2): the kernel has no control groups of version 2, which a container of an ordinary user needs")
 }
 
+/// Mounts the /sys of a network namespace in a user namespace here, for the runtime to bind: it says that the mount is
+/// to be read-only only once it is there, and where this /sys is read-only, as in a container, the kernel lets no user
+/// namespace have another one for a moment. One that cannot be had here the runtime cannot have either, and says why.
+pub(super) fn settle_sys(dir: &Path, plan: &mut Plan) -> Result<()> {
+    let mounts = plan.spec["mounts"].as_array_mut().into_iter().flatten();
+    let Some(sys) = mounts.filter(|mount| plan.user_namespace.is_some() && mount["type"] == "sysfs").last() else { return Ok(()) };
+    let place = dir.join("sys");
+    std::fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if mount(Some("sysfs"), &place, Some("sysfs"), flags, None::<&str>).is_ok() {
+        let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+        *sys = serde_json::json!({"destination": "/sys", "type": "bind", "source": place, "options": options});
+    }
+    Ok(())
+}
+
 /// Whether groups for the container can be made; why not.
 fn usable_cgroups(plan: &Plan) -> Result<(), String> {
     if plan.user_namespace.is_some() {

@@ -15,8 +15,8 @@ use crate::sys::{process, socket};
 pub(in crate::engine::embedded) fn enter(maps: &IdMaps) -> Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let remedy = "unshare(NEWUSER): user namespaces are forbidden here; allow them \
-        (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) \
-        or run slim as root";
+        (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; \
+        in a container start that with --security-opt seccomp=unconfined) or run slim as root";
     if !maps.by_helpers {
         unshare(CloneFlags::CLONE_NEWUSER).context(remedy)?;
         write("setgroups", "deny")?;
