@@ -15,6 +15,7 @@ use super::slim;
 use crate::image::{ImagePath, Tree};
 use crate::keep::KeepSet;
 use crate::pack::archive::PackedImage;
+use crate::pack::compressed::Measuring;
 use crate::packages::metadata::Written;
 use crate::progress::Later;
 use crate::run::way::Helper;
@@ -25,11 +26,20 @@ use crate::verify::Baseline;
 /// More content than this is not packed on a guess: the engine would still be busy with it when settling is over.
 const MAX_BYTES: u64 = 128 << 20;
 
-/// An image that was made on a guess, and is in the engine.
+/// An image that was made on a guess, and what it was made of.
 pub struct Early {
     made_of: MadeOf,
-    image: PackedImage,
-    tried: Tried,
+    made: Made,
+}
+
+/// The image, in the engine.
+pub struct Made {
+    /// It.
+    pub image: PackedImage,
+    /// Its layer, being compressed.
+    pub measuring: Measuring,
+    /// How it did.
+    pub tried: Tried,
 }
 
 /// How the image did when it was run on a guess, and what was to be said then.
@@ -51,8 +61,8 @@ impl MadeOf {
 
 impl Early {
     /// The image, when it is what this keep set asks for.
-    pub fn take(self, keep: &KeepSet) -> Option<(PackedImage, Tried)> {
-        (self.made_of == MadeOf::of(keep)).then_some((self.image, self.tried))
+    pub fn take(self, keep: &KeepSet) -> Option<Made> {
+        (self.made_of == MadeOf::of(keep)).then_some(self.made)
     }
 }
 
@@ -78,15 +88,16 @@ pub async fn make(
     }
     let image = slim::pack(session, subject, untouched, &keep).await?;
     slim::load(session, &image).await?;
-    let mut early = Early { made_of: MadeOf::of(&keep), image, tried: Tried::default() };
+    let made = Made { measuring: Measuring::start(&image)?, image, tried: Tried::default() };
+    let mut early = Early { made_of: MadeOf::of(&keep), made };
     let case = Case { name: None, options: session.plan.run.clone(), baseline };
     // What was kept out of the recording is asked in the verification, and not known here.
     if !session.plan.verify || session.plan.holdout.is_some() || case.alone(session) {
         return Ok(Some(early));
     }
     let trial = {
-        let told = early.tried.1.clone();
-        let mut trying = std::pin::pin!(trial::run(session, subject, helper, (&early.image, &case), told));
+        let told = early.made.tried.1.clone();
+        let mut trying = std::pin::pin!(trial::run(session, subject, helper, (&early.made.image, &case), told));
         tokio::select! {
             trial = &mut trying => trial?,
             () = over => match still(session, subject, untouched, &early.made_of).await? {
@@ -95,7 +106,7 @@ pub async fn make(
             }
         }
     };
-    early.tried.0 = Some(trial);
+    early.made.tried.0 = Some(trial);
     Ok(Some(early))
 }
 
@@ -126,8 +137,8 @@ mod tests {
     }
 
     /// A database that was trimmed on a guess, and of which the rest of the run read the whole.
-    #[test]
-    fn an_image_counts_only_with_the_content_that_is_written_now() {
+    #[tokio::test]
+    async fn an_image_counts_only_with_the_content_that_is_written_now() {
         let guess = |keep: &KeepSet| {
             let layer = LayerInfo {
                 diff_id: format!("sha256:{}", "0".repeat(64)),
@@ -137,7 +148,8 @@ mod tests {
                 skipped: Vec::new(),
             };
             let image = PackedImage::new(b"{}".to_vec(), layer, tempfile::tempfile().unwrap()).unwrap();
-            Early { made_of: MadeOf::of(keep), image, tried: Tried::default() }
+            let made = Made { measuring: Measuring::start(&image).unwrap(), image, tried: Tried::default() };
+            Early { made_of: MadeOf::of(keep), made }
         };
         assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:a"))).is_some());
         assert!(guess(&keep(Some("P:a"))).take(&keep(Some("P:b"))).is_none());

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::Session;
+use super::early::Made;
 use super::record::Recorded;
 use super::apart::Reader;
 use super::subject::Subject;
@@ -17,7 +18,7 @@ use super::uses;
 use crate::exit::Exit;
 use crate::image::ImageConfig;
 use crate::keep::scripts::{self, Dialect};
-use crate::keep::{Facts, KeepSet, Policy, Step, Want};
+use crate::keep::{KeepSet, Policy, Step, Want};
 use crate::pack::archive::PackedImage;
 use crate::pack::compressed::Measuring;
 use crate::pack::config::Provenance;
@@ -59,9 +60,14 @@ pub async fn make(
 
     session.phase("pack", "one layer with the files that stay");
     let loaded = early.take().and_then(|early| early.take(&keep));
-    let (image, is_loaded, (trial, told)) = match loaded {
-        Some((image, tried)) => (image, true, tried),
-        None => (pack(session, subject, untouched, &keep).await?, false, Default::default()),
+    let is_loaded = loaded.is_some();
+    let (image, measuring, (trial, told)) = match loaded {
+        Some(Made { image, measuring, tried, .. }) => (image, measuring, tried),
+        None => {
+            let image = pack(session, subject, untouched, &keep).await?;
+            let measuring = Measuring::start(&image)?;
+            (image, measuring, Default::default())
+        }
     };
     let bytes = image.layer.content_bytes;
     session.monitor.tell(Fact::Bytes { done: bytes, total: Some(bytes) });
@@ -69,7 +75,7 @@ pub async fn make(
     let when = if is_loaded { ", while the run settled" } else { "" };
     session.done("pack", format!("{} files{when}", image.layer.entries));
     // That of an image that misses something is given up here.
-    *compressed = Some(Measuring::start(&image)?);
+    *compressed = Some(measuring);
 
     session.phase("load", "into the engine");
     if !is_loaded {
@@ -104,9 +110,8 @@ pub async fn decide(
         let script = reader.read(Dialect::Words, &scripts::words_text(&line)).await;
         policy.lines.insert(line, script);
     }
-    let mut facts = Facts::new();
     for _ in 0..MAX_ROUNDS {
-        match crate::keep::decide(&image.tree, trace, &subject.config, &policy, &facts, &image.packages) {
+        match crate::keep::decide(&image.tree, trace, &subject.config, &policy, &image.facts, &image.packages) {
             Step::Need(want) => {
                 let mut found = image.pristine.facts(want.clone()).await?;
                 for (path, want) in &want {
@@ -114,7 +119,7 @@ pub async fn decide(
                         facts.script = Some(reader.read(*dialect, facts.text.as_deref().unwrap_or_default()).await);
                     }
                 }
-                crate::keep::answer(&mut facts, want, found);
+                crate::keep::answer(&mut image.facts, want, found);
             }
             Step::Done(mut keep) => {
                 let made = image.metadata(&keep, policy.metadata).await?;

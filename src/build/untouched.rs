@@ -8,7 +8,7 @@ use super::Session;
 use super::subject::Subject;
 use crate::exit::Exit;
 use crate::image::{Entry, ImagePath, Tree};
-use crate::keep::KeepSet;
+use crate::keep::{Facts, KeepSet};
 use crate::pack::PristineImage;
 use crate::packages::metadata::{self, Ask, Metadata};
 use crate::packages::{self, Packages, Texts};
@@ -25,6 +25,8 @@ pub struct Untouched {
     pub tree: Tree,
     /// What its package managers know.
     pub packages: Packages,
+    /// What deciding found out about its files so far.
+    pub facts: Facts,
     /// The files by which they know it.
     texts: Texts,
 }
@@ -43,7 +45,7 @@ impl Untouched {
         for _ in 0..MAX_ROUNDS {
             match packages::read(&tree, &texts) {
                 packages::Step::Need(paths) => texts.extend(read(&mut pristine, paths).await?),
-                packages::Step::Done(packages) => return Ok(Self { pristine, tree, packages, texts }),
+                packages::Step::Done(packages) => return Ok(Self { pristine, tree, packages, facts: Facts::new(), texts }),
             }
         }
         Err(anyhow::anyhow!("reading packages asks for ever more files")).context(Exit::Bug)
