@@ -19,7 +19,7 @@ const packageOf = (n) => files.packages[n] < 0 ? "" : files.strings[files.packag
 // A directory weighs nothing, nor does a further name of an inode.
 const weightOf = (n) => files.kinds[n] === DIRECTORY || again.has(n) ? 0 : files.sizes[n];
 
-const MOST_PIXELS = 8e6; // browsers refuse much taller elements
+const MOST_PIXELS = 4e6; // some browsers refuse much taller elements
 const narrow = matchMedia("(max-width: 44rem)");
 const found = { query: "", hits: new Uint8Array(count).fill(1), order: [], chosen: -1 };
 let small = null; // paths in small letters, for searching

@@ -318,6 +318,33 @@ mod tests {
     }
 
     #[test]
+    fn what_only_some_builds_have_is_there_when_they_have_it() {
+        let report: Report = serde_json::from_value(serde_json::json!({
+            "budgets": [{ "rule": "shells", "kept": false, "line": "shells: 2" }],
+            "rounds": [{ "round": 1, "size_bytes": 5, "misses": [{ "path": "/m", "process": "/bin/p", "probe": "GET /" }] }],
+            "verify": { "repaired": ["/m"], "missed": ["/n"] },
+            "holdout": { "names": ["GET /a", "GET /b"], "kept_out": 2, "passed": 1,
+                         "failures": [{ "request": "GET /b", "expected": "200", "got": "404" }] },
+            "traces": [{ "path": "web.trace" }],
+            "scripts": [{ "path": "/s", "calls": [{ "name": "sed", "path": "/bin/sed" }, { "name": "ls", "path": "/bin/ls", "kept": true }] }],
+        }))
+        .unwrap();
+        let tables: Vec<Table> = wrong(&report).into_iter().chain(details(&report, None)).collect();
+        let told = |title: &str| tables.iter().find(|table| table.title == title).map(|table| table.rows.concat().join("|"));
+        for (title, rows) in [
+            ("Missed budgets", "shells: 2"),
+            ("Budgets", "shells: 2|missed"),
+            ("Rounds", "1|5 B|/m (by /bin/p in GET /)|"),
+            ("What the slim image missed", "/m|added|/n|still missing"),
+            ("Kept out of the recording", "GET /a|as the original, or the original was not sure|GET /b|expected 200, got 404"),
+            ("Trace files", "web.trace|0|0|0|"),
+            ("What scripts call", "/s|ls|sed|"),
+        ] {
+            assert_eq!(told(title).as_deref(), Some(rows), "{title}");
+        }
+    }
+
+    #[test]
     fn a_very_long_table_is_cut_and_says_so() {
         let rows = vec![vec!["x".to_owned()]; ROWS + 3];
         let table = Table::new("t", &["h"], rows).some().unwrap();
