@@ -144,6 +144,8 @@ fn the_map_is_walked_by_keys_and_clicks_by_directory_and_by_package() {
     browser.until("document.querySelector('#map-cells').classList.contains('searching')");
     let hits = "[...document.querySelectorAll('.cell.hit')].map(c => c.title.split(':')[0]).sort().join()";
     assert_eq!(browser.text(hits), "/usr/bin/perl,/usr/share/doc/perl/copyright,dpkg");
+    browser.click("document.querySelector('[value=directory]')");
+    assert_eq!(browser.text(hits), "/usr,/usr/bin,/usr/bin/perl,/usr/share", "directories of what was found are marked too");
     assert_quiet(&browser);
 }
 
