@@ -508,6 +508,9 @@ fn views_are_of_the_model_and_harmless() {
         assert!(!text.contains(CANARY) && (view == View::Csv || !text.contains("<script")), "{text}");
         golden(name, &text);
     }
+    let page = View::Html.of(&hostile.report, Some(&hostile.removed));
+    assert_harmless(&page);
+    assert!(!page.contains(CANARY) && !page.contains("<script>alert"), "{page}");
 }
 
 /// Runs Python, which has readers of its own, on a text; what it prints.

@@ -144,7 +144,10 @@ pub struct OutputArgs {
     /// Where the report goes, or `off` [default: slim.report.json]
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Also write the report as a Markdown page, for a pull request; GitHub's job summary gets it by itself
+    /// Also write the report as a page for a browser: one file, which needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Also write it as a Markdown page, for a pull request; GitHub's job summary gets it by itself
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
     /// Also write it as JUnit XML, a test case for each answer and budget

@@ -83,7 +83,7 @@ pub struct Outputs {
     pub artifacts: Option<PathBuf>,
     /// `--report`; default `slim.report.json`; `None`: `--report=off`.
     pub report: Option<PathBuf>,
-    /// `--markdown`, `--junit`, `--csv`.
+    /// `--html`, `--markdown`, `--junit`, `--csv`.
     pub views: Vec<(View, PathBuf)>,
     /// `--report-full`.
     pub report_full: bool,

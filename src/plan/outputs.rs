@@ -53,9 +53,13 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
     }
     let artifacts = args.copy_meta_artifacts.clone();
     let mut views = Vec::new();
-    for (flag, view, path) in
-        [("markdown", View::Markdown, &args.markdown), ("junit", View::Junit, &args.junit), ("csv", View::Csv, &args.csv)]
-    {
+    let asked = [
+        ("html", View::Html, &args.html),
+        ("markdown", View::Markdown, &args.markdown),
+        ("junit", View::Junit, &args.junit),
+        ("csv", View::Csv, &args.csv),
+    ];
+    for (flag, view, path) in asked {
         let Some(path) = path else { continue };
         writable(path).map_err(|why| here.wrong(flag, why))?;
         views.push((view, path.clone()));

@@ -315,7 +315,7 @@ impl<'a> Chains<'a> {
 }
 
 /// The path that a reason points at; `None` for one that stands by itself.
-fn rests_on(reason: &Reason) -> Option<&ImagePath> {
+pub(super) fn rests_on(reason: &Reason) -> Option<&ImagePath> {
     match reason {
         Reason::OnTheWay { to } => Some(to),
         Reason::LinkTo { target } => Some(target),

@@ -7,7 +7,7 @@ use crate::support::{Build, Image, has_image};
 fn a_missed_budget_publishes_nothing() {
     let image = Image::new("gate");
     let words = ["--http-probe", "-o", "image.tar", "--fail-on", "files>2", "--fail-on", "path:/bin/subject", "--fail-on", "size>1GB"];
-    let build = Build::of(&image).args(&words).args(&["--junit", "probes.xml"]).file("summary.md", "of another step\n");
+    let build = Build::of(&image).args(&words).args(&["--junit", "probes.xml", "--html", "page.html"]).file("summary.md", "of another step\n");
     let done = build.env("GITHUB_STEP_SUMMARY", "summary.md").run().ended(6);
     let says = [
         "FAILED: 2 budgets missed, nothing is published\n",
@@ -21,6 +21,8 @@ fn a_missed_budget_publishes_nothing() {
     let report = done.report();
     let junit = std::fs::read_to_string(done.work().join("probes.xml")).unwrap();
     assert!(junit.contains("<failure message=\"files: 3, the limit is at most 2\"/>") && junit.contains("name=\"GET /\"/>"), "{junit}");
+    let page = std::fs::read_to_string(done.work().join("page.html")).unwrap();
+    assert!(page.contains("<h1 class=\"failed\">FAILED: 2 budgets missed") && page.contains("files: 3, the limit is at most 2"), "{page}");
     let summary = std::fs::read_to_string(done.work().join("summary.md")).unwrap();
     assert!(summary.starts_with("of another step\n### ❌ FAILED: 2 budgets missed"), "{summary}");
     let kept: Vec<_> = report["budgets"].as_array().unwrap().iter().map(|standing| standing["kept"].as_bool().unwrap()).collect();

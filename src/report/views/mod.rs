@@ -10,6 +10,7 @@ use super::file::replace;
 use super::model::{RemovedPath, Report};
 
 mod csv;
+mod html;
 mod junit;
 mod markdown;
 
@@ -22,6 +23,8 @@ pub enum View {
     Junit,
     /// For spreadsheets: one line for each file, kept or removed
     Csv,
+    /// For people in a browser: one page with everything in it
+    Html,
 }
 
 impl View {
@@ -31,6 +34,7 @@ impl View {
             View::Markdown => markdown::markdown(report),
             View::Junit => junit::junit(report),
             View::Csv => csv::csv(report, removed),
+            View::Html => html::html(report, removed),
         }
     }
 }
