@@ -82,6 +82,7 @@ fn places(plan: &BuildPlan) -> Vec<String> {
     places.extend(outputs.written.iter().map(|to| format!("the output {to}")));
     let file = |what: &str, path: &Path| format!("the {what} {}", path.display());
     places.extend(outputs.report.iter().map(|path| file("report", path)));
+    places.extend(outputs.views.iter().map(|(_, path)| file("report", path)));
     places.extend(outputs.digest_file.iter().map(|path| file("digest file", path)));
     places.extend(outputs.artifacts.iter().map(|path| file("directory", path)));
     places

@@ -45,7 +45,8 @@ pub struct Staged {
 /// When it cannot be written; nothing of it is left then.
 pub fn stage(file: &Path, bundle: &Bundle, style: &Style) -> Result<Staged> {
     let what = || format!("write the archive {}", file.display());
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = if is_special(file) { std::env::temp_dir() } else { beside.to_owned() };
     let mut made = tempfile::Builder::new().prefix(".slim-").tempfile_in(dir).with_context(what)?;
     stream(&mut made, bundle, style).with_context(what)?;
     made.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).with_context(what)?;
@@ -53,14 +54,26 @@ pub fn stage(file: &Path, bundle: &Bundle, style: &Style) -> Result<Staged> {
 }
 
 impl Staged {
-    /// Gives it its name.
+    /// Gives it its name; a device or pipe of that name stays, and gets the bytes.
     ///
     /// # Errors
     /// When the name cannot be taken.
     pub fn publish(self) -> Result<()> {
-        self.made.persist(&self.file).with_context(|| format!("write the archive {}", self.file.display()))?;
+        let what = || format!("write the archive {}", self.file.display());
+        if is_special(&self.file) {
+            let mut from = self.made.reopen().with_context(what)?;
+            let mut to = std::fs::OpenOptions::new().write(true).open(&self.file).with_context(what)?;
+            io::copy(&mut from, &mut to).with_context(what)?;
+            return Ok(());
+        }
+        self.made.persist(&self.file).with_context(what)?;
         Ok(())
     }
+}
+
+/// Whether there is something that is no regular file: `/dev/null`, `/dev/stdout`, a pipe.
+fn is_special(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|meta| !meta.is_file())
 }
 
 /// Writes an archive into a stream.
@@ -162,5 +175,28 @@ impl<W: Write> Tar<W> {
     fn pad(&mut self, size: u64) -> Result<()> {
         let zeros = [0u8; 512];
         self.to.write_all(&zeros[..(size.wrapping_neg() % 512) as usize]).context("write the archive")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileTypeExt;
+
+    #[test]
+    fn a_pipe_gets_the_archive_and_stays_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("out.tar");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        let mut made = tempfile::NamedTempFile::new().unwrap();
+        made.write_all(b"an archive").unwrap();
+        Staged { made, file: pipe.clone() }.publish().unwrap();
+        assert_eq!(reader.join().unwrap(), b"an archive");
+        assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
     }
 }
