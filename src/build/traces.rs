@@ -1,8 +1,5 @@
 //! Traces: recordings that are kept as files, written by `slim trace` and taken in by `slim build --trace`.
 
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -89,17 +86,7 @@ fn head(session: &Session<'_>, subject: &Subject, trace: &Trace, redactor: &Reda
 
 /// Writes it whole or not at all.
 fn write(path: &Path, head: (&Head, &[Request]), runs: &[Vec<u8>], redactor: &Redactor) -> Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let what = || format!("write {}", path.display());
-    let mut temporary = tempfile::NamedTempFile::new_in(dir).with_context(what)?;
-    let mut out = std::io::BufWriter::new(temporary.as_file_mut());
-    file::write(&mut out, head, runs, &|text| redactor.text(text)).with_context(what)?;
-    out.flush().with_context(what)?;
-    drop(out);
-    // As the umask would have it for most: a temporary file is for its owner alone.
-    temporary.as_file().set_permissions(Permissions::from_mode(0o644)).with_context(what)?;
-    temporary.persist(path).with_context(what)?;
-    Ok(())
+    report::file::replace(path, |out| file::write(out, head, runs, &|text| redactor.text(text)).map(drop))
 }
 
 /// A trace file that was read.
