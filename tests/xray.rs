@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests too
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -154,6 +155,52 @@ fn an_archive_is_looked_into_without_an_engine() {
     assert_eq!(docker["image"]["id"], oci["image"]["id"]);
     assert!(oci["image"]["digest"].is_string());
     assert_eq!(docker["surface"], oci["surface"]);
+}
+
+/// An archive as `docker save` writes it, of one layer with these files.
+fn archive(at: &Path, files: &[(&str, &str)], mut config: Value) {
+    let tar_of = |files: &[(&str, &[u8])]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o666);
+            tar.append_data(&mut header, path, *content).unwrap();
+        }
+        tar.into_inner().unwrap()
+    };
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_bytes())).collect();
+    let layer = tar_of(&files);
+    let diff_id = slim::store::digest::Digest::of(&layer).to_string();
+    config["rootfs"] = serde_json::json!({"type": "layers", "diff_ids": [diff_id]});
+    let manifest = r#"[{"Config":"config.json","Layers":["layer.tar"]}]"#;
+    let config = config.to_string();
+    let whole = tar_of(&[("config.json", config.as_bytes()), ("layer.tar", &layer), ("manifest.json", manifest.as_bytes())]);
+    std::fs::write(at, whole).unwrap();
+}
+
+#[test]
+fn an_image_cannot_move_the_cursor_nor_write_a_line_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("image.tar");
+    let evil = "\u{1b}[2J\u{202e}\nslim: all is well <b>|";
+    let big = "x".repeat(5000);
+    let files = [(&*format!("app/{evil}/id_rsa"), "x"), (&*format!("app/{evil}a"), &*big), (&*format!("app/{evil}b"), &*big)];
+    let config = serde_json::json!({"os": "linux", "architecture": evil, "created": evil,
+        "config": {"User": evil, "Cmd": [evil], "Env": [evil], "ExposedPorts": {evil: {}}, "Labels": {evil: format!("password={}", CANARIES[0])}},
+        "history": [{"created_by": format!("RUN {evil}")}]});
+    archive(&at, &files, config);
+    let image = format!("docker-archive:{}", at.display());
+    for format in ["text", "markdown", "json"] {
+        let told = told(&image, &["--format", format]);
+        assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told}");
+        assert!(!told.lines().any(|line| line.starts_with("slim:")), "{told}");
+        assert!(format != "markdown" || !told.contains("<b>"), "{told}");
+        assert!(told.contains("all is well"), "{told}");
+    }
+    let xray = json(&image);
+    assert_eq!((&xray["secrets"][0]["rule"], &xray["surface"]["writable"]["count"]), (&"ssh-key".into(), &3.into()));
+    assert_eq!(xray["duplicates"][0]["spent_bytes"], 5000);
 }
 
 #[test]

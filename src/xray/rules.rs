@@ -90,18 +90,18 @@ impl Rules {
 
     /// What a file's content says, the first place for each rule.
     pub fn of_file(&self, path: &[u8], text: &[u8]) -> Vec<Hit<'_>> {
-        self.hits(text, |rule| rule.is_about(path))
+        self.hits(text, 1, |rule| rule.is_about(path))
     }
 
-    /// What a text says that is no file.
+    /// What a text says that is no file: every place, for what is shown of it has to be masked.
     pub fn of_text(&self, text: &str) -> Vec<Hit<'_>> {
-        self.hits(text.as_bytes(), |rule| rule.anywhere)
+        self.hits(text.as_bytes(), usize::MAX, |rule| rule.anywhere)
     }
 
-    fn hits<'a>(&'a self, text: &[u8], asked: impl Fn(&Rule) -> bool) -> Vec<Hit<'a>> {
+    fn hits<'a>(&'a self, text: &[u8], most: usize, asked: impl Fn(&Rule) -> bool) -> Vec<Hit<'a>> {
         let found = self.contents.matches(text);
         let rules = found.iter().map(|at| &self.all[self.of_content[at]]).filter(|rule| asked(rule));
-        rules.filter_map(|rule| rule.first(text)).collect()
+        rules.flat_map(|rule| rule.places(text, most)).collect()
     }
 }
 
@@ -121,13 +121,12 @@ impl Rule {
         self.paths.as_ref().is_none_or(|globs| globs.is_match_candidate(&Candidate::from_bytes(path)))
     }
 
-    /// The first value in a text that is none of an example.
-    fn first(&self, text: &[u8]) -> Option<Hit<'_>> {
-        let found = self.content.as_ref()?.captures_iter(text).find_map(|found| {
-            let value = found.name("secret").or_else(|| found.get(0))?;
-            self.counts(value.as_bytes()).then(|| (value.start(), value.as_bytes().to_vec()))
-        });
-        found.map(|(at, value)| Hit { rule: self, at: Some(at), value })
+    /// The first values in a text that are none of an example.
+    fn places(&self, text: &[u8], most: usize) -> Vec<Hit<'_>> {
+        let Some(content) = &self.content else { return Vec::new() };
+        let values = content.captures_iter(text).filter_map(|found| found.name("secret").or_else(|| found.get(0)));
+        let values = values.filter(|value| self.counts(value.as_bytes())).take(most);
+        values.map(|value| Hit { rule: self, at: Some(value.start()), value: value.as_bytes().to_vec() }).collect()
     }
 
     fn counts(&self, value: &[u8]) -> bool {

@@ -116,10 +116,13 @@ impl Finder {
 
     fn add(&mut self, secret: Secret, value: &[u8]) {
         let value = String::from_utf8_lossy(&value[..value.len().min(LEARNT)]).into_owned();
+        // Of a file nothing but its path is shown: what is in the config is masked, however much of it there is.
+        if secret.place != Place::File || self.found.len() < MOST {
+            self.redactor.learn(&value);
+        }
         if self.found.len() == MOST {
             self.more += 1;
         } else if !self.found.contains(&secret) {
-            self.redactor.learn(&value);
             self.found.push(secret);
         }
     }
@@ -197,6 +200,15 @@ mod tests {
         let names: Vec<_> = finder.found.iter().map(|secret| (secret.place, secret.name.clone().unwrap())).collect();
         assert_eq!(names, [(Place::Environment, "DB_PASSWORD".to_owned()), (Place::History, "API_TOKEN".to_owned())]);
         assert_eq!(finder.masked("login canary-4711-x other-4711-y"), "login *** ***");
+    }
+
+    #[test]
+    fn every_value_of_an_instruction_is_masked() {
+        let key = |c: char| format!("{}==", c.to_string().repeat(85) + "b");
+        let config = format!(r#"{{"history":[{{"created_by":"RUN x AccountKey={}; y AccountKey={}"}}]}}"#, key('K'), key('Y'));
+        let finder = of(&config);
+        let masked = finder.masked(&format!("a {} b {}", key('K'), key('Y')));
+        assert_eq!(masked, "a *** b ***");
     }
 
     #[test]
