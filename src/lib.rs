@@ -23,3 +23,4 @@ pub mod sys;
 pub mod trace;
 pub mod ui;
 pub mod verify;
+pub mod xray;

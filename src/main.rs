@@ -152,6 +152,18 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             ui.result(&[(plan.destination.to_string(), digest)])?;
             Ok(Exit::Done)
         }
+        Command::Xray(args) => {
+            // As JSON, stdout has one document and nothing else.
+            let silent = invocation.common.json == Some(true);
+            let monitor: Arc<dyn Monitor> = if silent { Arc::new(slim::progress::Void) } else { ui.clone() };
+            let plan = slim::xray::plan(&invocation.common, args, &invocation.origins, vars, monitor)?;
+            let xray = match runtime()?.block_on(build::or_signal(slim::xray::xray(&plan)))? {
+                Ok(xray) => xray,
+                Err(exit) => return Ok(exit),
+            };
+            ui.print_stdout(&xray.tell(plan.format, plan.top, ui.data_style()))?;
+            Ok(Exit::Done)
+        }
         Command::Engines => engines(&invocation.common, ui),
         Command::Cache { command } => cache(command, &invocation.common, ui),
         Command::Probes { name } => {

@@ -25,12 +25,14 @@ pub mod run;
 pub mod settings;
 pub mod trace;
 pub mod verify;
+pub mod xray;
 
 pub use build::BuildArgs;
 pub use cache::{CacheCommand, PruneArgs};
 pub use copy::CopyArgs;
 pub use trace::TraceArgs;
 pub use verify::VerifyArgs;
+pub use xray::XrayArgs;
 pub use parse::{Invocation, Stop, UsageError, parse};
 pub use settings::{Origins, Vars};
 
@@ -152,6 +154,8 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Copy an image between engines, archives, OCI layouts and registries
     Copy(Box<CopyArgs>),
+    /// Say what is in an image: secrets, layers, packages, what an attacker would look for; nothing is run
+    Xray(Box<XrayArgs>),
     /// List the container engines within reach, and what each can record with
     Engines,
     /// Look at what slim keeps on this machine to run images without a container engine, or remove it

@@ -40,14 +40,22 @@ fn name_of(transport: &Transport) -> &str {
 pub async fn save(transport: &Transport, choice: &EngineChoice, monitor: &Arc<dyn Monitor>) -> Result<Source> {
     let engine = connect(transport, choice, monitor).await?;
     let name = name_of(transport);
-    let info = engine.image(name).await?.ok_or_else(|| anyhow!("the engine has no image {name}"))?;
+    save_from(engine.as_ref(), name).await?.ok_or_else(|| anyhow!("the engine has no image {name}"))
+}
+
+/// The same of an engine that is open; `None` when it has no such image.
+///
+/// # Errors
+/// When the engine does not answer.
+pub async fn save_from(engine: &dyn Engine, name: &str) -> Result<Option<Source>> {
+    let Some(info) = engine.image(name).await? else { return Ok(None) };
     let mut stream = engine.save(&info.id).await?;
     let mut file = tempfile::tempfile().context("make a temporary file")?;
     while let Some(bytes) = stream.try_next().await.context("save the image")? {
         file.write_all(&bytes).context("save the image").context(Hint::new("set TMPDIR to a directory with more space"))?;
     }
     file.rewind().context("save the image")?;
-    Source::of_save(file, name)
+    Source::of_save(file, name).map(Some)
 }
 
 /// Loads an image into the engine that a transport means, under the name that it has there.

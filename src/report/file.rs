@@ -45,11 +45,11 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
     })
 }
 
-/// A report as the text that [`write`] writes.
-pub fn to_json(report: &Report) -> String {
+/// A document as the text that [`write`] writes of a report.
+pub fn to_json<T: Serialize>(document: &T) -> String {
     let mut bytes = Vec::new();
     // Writing plain data into memory does not fail.
-    let _ = report.serialize(&mut Serializer::with_formatter(&mut bytes, Lines::default()));
+    let _ = document.serialize(&mut Serializer::with_formatter(&mut bytes, Lines::default()));
     bytes.push(b'\n');
     String::from_utf8(bytes).unwrap_or_default()
 }

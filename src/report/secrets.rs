@@ -302,7 +302,7 @@ fn is_weak_value(value: &str) -> bool {
 
 /// Whether a string mixes digits and letters and has many different characters, as drawn ones do: at least
 /// 3 bits of Shannon entropy per character.
-fn looks_random(text: &str) -> bool {
+pub fn looks_random(text: &str) -> bool {
     let digits = text.bytes().any(|b| b.is_ascii_digit());
     let letters = text.bytes().any(|b| b.is_ascii_alphabetic());
     let mut counts = [0u32; 256];

@@ -11,20 +11,20 @@ use crate::image::tree::Follow;
 use crate::image::{Entry, ImagePath, Tree};
 
 /// Programs that read commands and run other programs.
-const SHELLS: &[&str] = &[
+pub const SHELLS: &[&str] = &[
     "ash", "bash", "busybox", "csh", "dash", "elvish", "fish", "ksh", "ksh93", "mksh", "nu", "pwsh", "rbash", "sh",
     "tcsh", "toybox", "yash", "zsh",
 ];
 
 /// Programs that install software, of systems and of languages.
-const PACKAGE_MANAGERS: &[&str] = &[
+pub const PACKAGE_MANAGERS: &[&str] = &[
     "apk", "apt", "apt-get", "aptitude", "bundle", "bundler", "cargo", "composer", "conda", "cpan", "dnf", "dnf5",
     "dpkg", "emerge", "gem", "mamba", "microdnf", "nix-env", "npm", "npx", "opkg", "pacman", "pip", "pip3", "pipx",
     "pnpm", "poetry", "rpm", "tdnf", "uv", "yarn", "yum", "zypper",
 ];
 
 /// Programs that fetch files or open connections for their user.
-const NETWORK_CLIENTS: &[&str] = &[
+pub const NETWORK_CLIENTS: &[&str] = &[
     "aria2c", "curl", "ftp", "lftp", "nc", "nc.openbsd", "nc.traditional", "ncat", "netcat", "nmap", "rsync", "scp",
     "sftp", "socat", "ssh", "telnet", "tftp", "wget", "wget2",
 ];
@@ -67,9 +67,16 @@ pub fn is_program(path: &ImagePath, entry: &Entry) -> bool {
     entry.is_executable() && !path.file_name().is_some_and(is_library_name)
 }
 
-fn is_library_name(name: &[u8]) -> bool {
+/// Whether a file is named like a library.
+pub fn is_library_name(name: &[u8]) -> bool {
     [&b".so"[..], b".a", b".o"].iter().any(|end| name.ends_with(end))
         || name.windows(4).any(|part| part == b".so.")
+}
+
+/// The commands of an image that have such a name, as the counts of shells take them.
+pub fn commands(tree: &Tree, named: impl Fn(&str) -> bool) -> Vec<ImagePath> {
+    let of_name = tree.iter().filter(|(path, entry)| command_name(path, entry).is_some_and(&named));
+    of_name.filter(|(path, _)| program_behind(tree, path).is_some()).map(|(path, _)| path.clone()).collect()
 }
 
 /// The name under which a command is found: of a file or symlink in a `bin` or `sbin` directory.

@@ -8,7 +8,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 
-use super::members::{Member, Members, What};
+use super::members::{Content, Member, Members, What};
 use super::whiteout::{self, Meaning};
 use crate::image::tree::Follow;
 use crate::image::{Entry, ImagePath, Kind, Tree};
@@ -37,20 +37,48 @@ impl Merge {
     /// # Errors
     /// When the layer is malformed or exceeds a limit.
     pub fn layer(&mut self, layer: impl Read) -> Result<()> {
+        self.layer_seen(layer, |_, _, _| Ok(())).map(drop)
+    }
+
+    /// The same; `see` is shown each member that is a file of the layer: where it really is there, its header, its
+    /// content.
+    ///
+    /// # Errors
+    /// As [`Merge::layer`], and those of `see`.
+    pub fn layer_seen<R: Read>(
+        &mut self,
+        layer: R,
+        mut see: impl FnMut(&ImagePath, &Member, &mut Content<'_, R>) -> Result<()>,
+    ) -> Result<Laid> {
         let mut members = Members::new(layer);
         let mut upper = Upper::default();
         while let Some(member) = members.next_member()? {
-            upper.place(member, &mut self.inodes)?;
+            if let Some((path, member)) = upper.place(member)? {
+                see(&path, &member, &mut members.content()).with_context(|| format!("read {path}"))?;
+                upper.entry(&path, member, &mut self.inodes).with_context(|| format!("read {path}"))?;
+            }
         }
         std::io::copy(&mut members.into_inner(), &mut std::io::sink()).context("read the layer")?;
-        upper.onto(&mut self.tree);
-        Ok(())
+        Ok(upper.onto(&mut self.tree))
+    }
+
+    /// The tree so far.
+    pub fn so_far(&self) -> &Tree {
+        &self.tree
     }
 
     /// The tree.
     pub fn tree(self) -> Tree {
         self.tree
     }
+}
+
+/// What a layer did to the tree.
+pub struct Laid {
+    /// What it holds.
+    pub upper: Tree,
+    /// What the layers below held and is gone or another now, directories left out.
+    pub hidden: Vec<(ImagePath, Entry)>,
 }
 
 /// One layer.
@@ -63,25 +91,24 @@ struct Upper {
 }
 
 impl Upper {
-    fn place(&mut self, member: Member, inodes: &mut u64) -> Result<()> {
+    /// Where a member's file really is; `None` for one that speaks of the layers below.
+    fn place(&mut self, member: Member) -> Result<Option<(ImagePath, Member)>> {
         match whiteout::meaning(&member)? {
-            Meaning::Nothing => Ok(()),
-            Meaning::Entry(path) => self.entry(&path, member, inodes).with_context(|| format!("read {path}")),
+            Meaning::Nothing => {}
+            Meaning::Entry(path) => return Ok(Some((self.real(&path), member))),
             Meaning::Opaque(dir) => {
                 let dir = self.made(&dir);
                 self.opaque.insert(dir);
-                Ok(())
             }
             Meaning::Gone(path) => {
                 let path = self.real(&path);
                 self.gone.insert(path);
-                Ok(())
             }
         }
+        Ok(None)
     }
 
     fn entry(&mut self, path: &ImagePath, member: Member, inodes: &mut u64) -> Result<()> {
-        let path = self.real(path);
         let entry = match member.what {
             What::Kind(Kind::CharDevice { rdev: (0, 0) }) => {
                 bail!("it is the device 0/0, which overlayfs takes for a whiteout")
@@ -97,15 +124,15 @@ impl Upper {
                 hardlink: None,
                 xattrs: member.xattrs,
             },
-            What::Hardlink(target) => self.linked(&path, &target, inodes)?,
+            What::Hardlink(target) => self.linked(path, &target, inodes)?,
         };
         if path.is_root() && !entry.is_dir() {
             bail!("the root is no directory");
         }
-        if !(entry.is_dir() && self.tree.get(&path).is_some_and(Entry::is_dir)) {
-            self.tree.remove(&path);
+        if !(entry.is_dir() && self.tree.get(path).is_some_and(Entry::is_dir)) {
+            self.tree.remove(path);
         }
-        self.tree.insert(path, entry);
+        self.tree.insert(path.clone(), entry);
         Ok(())
     }
 
@@ -153,18 +180,37 @@ impl Upper {
         at
     }
 
-    fn onto(self, tree: &mut Tree) {
+    fn onto(self, tree: &mut Tree) -> Laid {
+        let mut hidden = Vec::new();
         for path in &self.gone {
-            tree.remove(path);
+            hide(tree, path, &mut hidden);
         }
         for dir in &self.opaque {
-            tree.remove_below(dir);
+            let below: Vec<ImagePath> = tree.below(dir).map(|(path, _)| path.clone()).collect();
+            below.iter().for_each(|path| hide(tree, path, &mut hidden));
         }
         for (path, entry) in self.tree.iter() {
             if !entry.is_dir() || tree.get(path).is_some_and(|below| !below.is_dir()) {
-                tree.remove(path);
+                hide(tree, path, &mut hidden);
             }
             tree.insert(path.clone(), entry.clone());
+        }
+        Laid { upper: self.tree, hidden }
+    }
+}
+
+/// Takes away what is at a path, with everything below it, and remembers it.
+fn hide(tree: &mut Tree, path: &ImagePath, hidden: &mut Vec<(ImagePath, Entry)>) {
+    match tree.get(path) {
+        None => {}
+        Some(entry) if entry.is_dir() => {
+            let below = tree.below(path).filter(|(_, entry)| !entry.is_dir());
+            hidden.extend(below.map(|(path, entry)| (path.clone(), entry.clone())));
+            tree.remove(path);
+        }
+        Some(entry) => {
+            hidden.push((path.clone(), entry.clone()));
+            tree.remove(path);
         }
     }
 }

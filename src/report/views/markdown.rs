@@ -126,7 +126,7 @@ fn more(page: &mut String, all: usize) {
 }
 
 /// A text that Markdown and HTML take as it stands: no markup, no link, no mention, no second line.
-fn text(raw: &str) -> String {
+pub fn text(raw: &str) -> String {
     let mut out = String::new();
     for c in printable(raw.as_bytes()).chars() {
         match c {
@@ -139,7 +139,7 @@ fn text(raw: &str) -> String {
 }
 
 /// A name.
-fn code(raw: &str) -> String {
+pub fn code(raw: &str) -> String {
     format!("<code>{}</code>", text(raw))
 }
 

@@ -12,7 +12,7 @@ use super::model::{RemovedPath, Report};
 mod csv;
 mod html;
 mod junit;
-mod markdown;
+pub mod markdown;
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,0 +1,129 @@
+//! Packages: what package managers say of an image, with sizes, and what nobody says he owns.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read;
+
+use anyhow::{Context, Result, anyhow};
+use sha2::{Digest as _, Sha256};
+
+use super::layers::{Stack, Sum};
+use super::model::{Package, Unowned, Weight};
+use crate::exit::Exit;
+use crate::image::{ImagePath, Tree};
+use crate::packages::{self, Packages, Step, Texts};
+use crate::store::Image;
+use crate::store::merge::Merge;
+
+/// Rounds of asking for files of package managers: a chain of references among them is never this long.
+const MAX_ROUNDS: usize = 100;
+
+/// Reads the packages of an image. Only layers that hold a wanted file are read once more.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub fn read(image: &Image, stack: &Stack) -> Result<Packages> {
+    let mut texts = Texts::new();
+    for _ in 0..MAX_ROUNDS {
+        match packages::read(stack.tree(), &texts) {
+            Step::Need(paths) => texts.extend(contents(image, stack, &paths)?),
+            Step::Done(packages) => return Ok(packages),
+        }
+    }
+    Err(anyhow!("reading packages asks for ever more files")).context(Exit::Bug)
+}
+
+/// Contents of files of the merged tree.
+fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<Texts> {
+    // By their sums: of an inode with several names, another name may have the content.
+    let mut wanted: BTreeMap<usize, BTreeMap<Sum, Vec<&ImagePath>>> = BTreeMap::new();
+    for path in paths {
+        if let Some((origin, sum)) = stack.origin(path).and_then(|origin| Some((origin, origin.sum?))) {
+            wanted.entry(origin.layer).or_default().entry(sum).or_default().push(path);
+        }
+    }
+    // What cannot be had is empty.
+    let mut texts: Texts = paths.iter().map(|path| (path.clone(), Vec::new())).collect();
+    for (layer, sums) in wanted {
+        let sizes: HashSet<u64> = sums.values().flatten().filter_map(|path| Some(stack.tree().get(path)?.size)).collect();
+        let seen = Merge::new().layer_seen(image.layer(layer)?, |_, member, content| {
+            if !sizes.contains(&member.size) || member.size > packages::MAX_TEXT {
+                return Ok(());
+            }
+            let mut text = Vec::new();
+            content.read_to_end(&mut text).context("read the package databases")?;
+            let sum: Sum = Sha256::digest(&text).into();
+            for path in sums.get(&sum).into_iter().flatten() {
+                texts.insert((*path).clone(), text.clone());
+            }
+            Ok(())
+        });
+        seen.with_context(|| format!("read the layer {}", image.layers[layer].diff_id))?;
+    }
+    Ok(texts)
+}
+
+/// All packages, the largest first.
+pub fn weighed(tree: &Tree, packages: &Packages) -> Vec<Package> {
+    let weigh = |package: &packages::Package| {
+        let files: BTreeSet<&ImagePath> = package.files.iter().chain(&package.description).collect();
+        let files: Vec<&ImagePath> = files.into_iter().filter(|path| tree.contains(path)).collect();
+        Package {
+            system: package.system.name().to_owned(),
+            name: package.name.clone(),
+            version: package.version.clone(),
+            files: files.len() as u64,
+            bytes: bytes(tree, files),
+        }
+    };
+    let mut all: Vec<Package> = packages.iter().map(weigh).collect();
+    // They are in order, which stays among equal ones.
+    all.sort_by_key(|package| Reverse(package.bytes));
+    all
+}
+
+/// Files that no package owns.
+pub fn unowned(tree: &Tree, packages: &Packages) -> Unowned {
+    let free = |path: &&ImagePath| packages.owner(path).is_none();
+    let files: Vec<&ImagePath> = tree.iter().filter(|(_, entry)| !entry.is_dir()).map(|(path, _)| path).filter(free).collect();
+    let mut by_top: BTreeMap<ImagePath, Vec<&ImagePath>> = BTreeMap::new();
+    for path in &files {
+        // What lies in the root itself counts there.
+        let top = path.ancestors().filter(|above| !above.is_root()).min().unwrap_or_else(ImagePath::root);
+        by_top.entry(top).or_default().push(path);
+    }
+    let mut directories: Vec<Weight> = by_top.into_iter().map(|(path, files)| Weight { path, bytes: bytes(tree, files) }).collect();
+    directories.sort_by_key(|directory| Reverse(directory.bytes));
+    Unowned { files: files.len() as u64, bytes: bytes(tree, files), directories }
+}
+
+/// Their content, each inode once.
+fn bytes<'a>(tree: &Tree, paths: impl IntoIterator<Item = &'a ImagePath>) -> u64 {
+    let mut seen = HashSet::new();
+    let entries = paths.into_iter().filter_map(|path| tree.get(path));
+    entries.filter(|entry| entry.hardlink.is_none_or(|id| seen.insert(id))).map(|entry| entry.size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::{System, tree_of};
+
+    #[test]
+    fn what_no_package_owns_is_summed_by_directory_of_the_root() {
+        let mut tree = tree_of(&["/app/a/x", "/app/y", "/usr/bin/z", "/start.sh"]);
+        for (path, size) in [("/app/a/x", 10), ("/app/y", 5), ("/usr/bin/z", 100), ("/start.sh", 1)] {
+            let mut entry = tree.get(&path.into()).unwrap().clone();
+            entry.size = size;
+            tree.insert(path.into(), entry);
+        }
+        let mut owner = packages::Package::new(System::Dpkg, "z", "1.2");
+        owner.files = BTreeSet::from(["/usr/bin/z".into()]);
+        let packages = Packages::new(vec![owner], Vec::new());
+        let unowned = unowned(&tree, &packages);
+        assert_eq!((unowned.files, unowned.bytes), (3, 16));
+        assert_eq!(unowned.directories, [Weight { path: "/app".into(), bytes: 15 }, Weight { path: "/".into(), bytes: 1 }]);
+        let weighed = weighed(&tree, &packages);
+        assert_eq!((weighed[0].name.as_str(), weighed[0].files, weighed[0].bytes), ("z", 1, 100));
+    }
+}
