@@ -19,7 +19,7 @@ use slim::engine::survey::Survey;
 use slim::engine::{embedded, relay};
 use slim::exit::{self, Exit, Hint};
 use slim::image::ImageConfig;
-use slim::plan::{BuildPlan, Here, platforms};
+use slim::plan::{BuildPlan, Here, budget, platforms};
 use slim::progress::{Fact, Monitor};
 use slim::report::{self, Report, show, why};
 use slim::ui::{Color, Mode, Ui};
@@ -206,33 +206,17 @@ fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars
 /// `slim report check`: a line for each budget, and whether all of them are kept.
 fn check_report(
     file: &Path,
-    (fail_on, baseline): (&[String], Option<&PathBuf>),
+    budgets: (&[String], Option<&PathBuf>),
     common: &cli::Common,
     vars: &cli::Vars,
     ui: &Ui,
 ) -> Result<Exit> {
     let report = report::load(file)?;
-    let mut rules = fail_on.to_vec();
-    let mut baseline = baseline.cloned();
-    let mut origins = cli::Origins::new();
-    if rules.is_empty() {
-        let image = &report.source.reference;
-        let set = cli::settings::of_image(common.config.as_deref(), vars, image, &["fail-on", "baseline"]);
-        for setting in set.map_err(cli::UsageError::into_error)? {
-            match setting.flag.as_str() {
-                "baseline" if baseline.is_some() => continue,
-                "baseline" => baseline = setting.values().next().map(PathBuf::from),
-                _ => rules = setting.values().map(str::to_owned).collect(),
-            }
-            origins.insert(setting.flag.clone(), setting.origin.clone());
-        }
-    }
-    if rules.is_empty() {
+    let budget = budget::for_report(&report, budgets, common.config.as_deref(), vars).map_err(cli::UsageError::into_error)?;
+    let Some(budget) = budget else {
         let hint = Hint::new("give --fail-on, as --fail-on 'size>60MB', or a slim.toml that does");
         return Err(anyhow!("there is no budget to hold {} against", file.display()).context(Exit::Usage).context(hint));
-    }
-    let here = Here { vars, origins: &origins };
-    let budget = slim::plan::budget::budget(&rules, baseline.as_ref(), here).map_err(cli::UsageError::into_error)?;
+    };
     let standings = budget.check(&report);
     match common.json {
         Some(true) => ui.print_stdout(&format!("{}\n", serde_json::to_string(&standings)?))?,
@@ -361,8 +345,11 @@ fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     }
     report::views::write(&plan.outputs.views, &built.finished)?;
     // GitHub's runner shows what a step appends there.
-    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) {
-        report::views::append(Path::new(&path), &built.finished.report)?;
+    if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
+        && let Err(error) = report::views::append(Path::new(&path), &built.finished.report)
+    {
+        // Nobody asked for it here, and what was made is made.
+        ui.tell(Fact::Warning { text: format!("{error:#}") });
     }
     if let Some(dir) = &plan.outputs.artifacts {
         build::copy_artifacts(dir, &mut built)?;

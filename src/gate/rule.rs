@@ -300,7 +300,7 @@ fn bytes(text: &str) -> Option<f64> {
 /// A glob of paths: `*` stays within a component, `**` does not.
 fn path_glob(text: &str) -> Result<GlobMatcher, String> {
     let path = format!("/{}", text.trim_start_matches('/'));
-    let glob = GlobBuilder::new(&path).literal_separator(true).backslash_escape(true).build();
+    let glob = GlobBuilder::new(&path).literal_separator(true).backslash_escape(true).empty_alternates(true).build();
     glob.map(|glob| glob.compile_matcher()).map_err(|error| format!("path:{text} is no glob: {}", error.kind()))
 }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::Here;
-use crate::cli::UsageError;
+use crate::cli::{Origins, UsageError, Vars, settings};
 use crate::exit;
 use crate::gate::{Budget, Rule};
-use crate::report;
+use crate::report::{self, Report};
 
 /// The budgets.
 ///
@@ -24,6 +24,36 @@ pub fn budget(fail_on: &[String], baseline: Option<&PathBuf>, here: Here<'_>) ->
     Ok(Budget { rules, baseline })
 }
 
-fn read(path: &Path) -> Result<report::Report, String> {
+/// The budgets for a stored report: those that were typed, else those that variables and the settings file have for its
+/// image. `None` when there is none.
+///
+/// # Errors
+/// As [`budget`], and when the settings file cannot be read.
+pub fn for_report(
+    report: &Report,
+    (fail_on, baseline): (&[String], Option<&PathBuf>),
+    config: Option<&Path>,
+    vars: &Vars,
+) -> Result<Option<Budget>, UsageError> {
+    let (mut rules, mut baseline, mut origins) = (fail_on.to_vec(), baseline.cloned(), Origins::new());
+    let set = match rules.is_empty() || baseline.is_none() {
+        true => settings::of_image(config, vars, &report.source.reference, &["fail-on", "baseline"])?,
+        false => Vec::new(),
+    };
+    for setting in set {
+        match setting.flag.as_str() {
+            "fail-on" if fail_on.is_empty() => rules = setting.values().map(str::to_owned).collect(),
+            "baseline" if baseline.is_none() => baseline = setting.values().next().map(PathBuf::from),
+            _ => continue,
+        }
+        origins.insert(setting.flag, setting.origin);
+    }
+    match rules.is_empty() {
+        true => Ok(None),
+        false => budget(&rules, baseline.as_ref(), Here { vars, origins: &origins }).map(Some),
+    }
+}
+
+fn read(path: &Path) -> Result<Report, String> {
     report::load(path).map_err(|error| exit::causes(&error))
 }

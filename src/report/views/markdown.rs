@@ -3,10 +3,14 @@
 
 use super::super::figures::{self, count};
 use super::super::model::{Change, Image, Report, VerdictKind};
+use super::super::show::cut;
 use crate::image::path::printable;
 
 /// Rows of a table.
 const ROWS: usize = 50;
+
+/// Columns of a cell.
+const CELL: usize = 300;
 
 /// The page.
 pub fn markdown(report: &Report) -> String {
@@ -128,7 +132,7 @@ fn more(page: &mut String, all: usize) {
 /// A text that Markdown and HTML take as it stands: no markup, no link, no mention, no second line.
 pub fn text(raw: &str) -> String {
     let mut out = String::new();
-    for c in printable(raw.as_bytes()).chars() {
+    for c in cut(&printable(raw.as_bytes()), CELL).chars() {
         match c {
             '&' | '<' | '>' | '|' | '`' | '*' | '_' | '[' | ']' | '~' | '\\' | '#' | '@' | '!' | '$' => out.push_str(&format!("&#{};", c as u32)),
             _ => out.push(c),
@@ -145,7 +149,17 @@ pub fn code(raw: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::model::Probe;
     use super::*;
+
+    #[test]
+    fn the_longest_page_fits_into_a_summary() {
+        let long = "<".repeat(100_000);
+        let probe = |n: usize| Probe { name: format!("{n}{long}"), failure: Some(long.clone()), ..Probe::default() };
+        let warnings = (0..100).map(|n| format!("{n}{long}")).collect();
+        let report = Report { probes: (0..100).map(probe).collect(), warnings, ..Report::default() };
+        assert!(markdown(&report).len() < 1 << 20);
+    }
 
     #[test]
     fn a_name_is_a_name_and_nothing_else() {
