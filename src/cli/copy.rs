@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::build::SourceArgs;
 use crate::store::compress::Compression;
 
 /// Everything after `slim copy`.
@@ -49,6 +50,18 @@ pub struct RegistryArgs {
     /// Which registries are trusted.
     #[command(flatten)]
     pub access: AccessArgs,
+}
+
+impl RegistryArgs {
+    /// The account, as the flags of a build have it.
+    pub fn as_source(&self) -> SourceArgs {
+        SourceArgs {
+            registry_account: self.registry_account.clone(),
+            registry_secret: self.registry_secret.clone(),
+            registry_secret_stdin: self.registry_secret_stdin,
+            ..SourceArgs::default()
+        }
+    }
 }
 
 /// Which registries are trusted. It has no heading of its own: it stands among what else is said of registries.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{CopyPlan, Wanted, access};
-use crate::cli::build::SourceArgs;
 use crate::cli::{Common, CopyArgs, Origins, UsageError, Vars};
 use crate::engine::host::EngineKind;
 use crate::engine::{Credentials, EngineChoice};
@@ -26,13 +25,7 @@ pub fn plan(common: &Common, args: &CopyArgs, origins: &Origins, vars: &Vars, mo
     let read = |text: &str| transport(text).and_then(|found| outside(text, &found, &engine).map(|()| found)).map_err(usage);
     let (source, destination) = (read(&args.source)?, read(&args.destination)?);
     let wanted = Wanted::parse(&args.platform).map_err(|error| here.wrong("platform", error).into_error())?;
-    let credentials = SourceArgs {
-        registry_account: args.registry.registry_account.clone(),
-        registry_secret: args.registry.registry_secret.clone(),
-        registry_secret_stdin: args.registry.registry_secret_stdin,
-        ..SourceArgs::default()
-    };
-    let given = crate::plan::source::credentials(&credentials, here, &mut std::io::stdin()).map_err(usage)?;
+    let given = crate::plan::source::credentials(&args.registry.as_source(), here, &mut std::io::stdin()).map_err(usage)?;
     let given = given.map(|account| theirs(account, &source, &destination, here)).transpose().map_err(usage)?;
     let given = given.as_ref().map(|(account, registry)| (account, registry.clone()));
     Ok(CopyPlan {

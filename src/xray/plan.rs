@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::cli::build::SourceArgs;
 use crate::cli::xray::Format;
 use crate::cli::{Common, Origins, UsageError, Vars, XrayArgs};
 use crate::copy::access;
@@ -63,13 +62,7 @@ pub fn plan(common: &Common, args: &XrayArgs, origins: &Origins, vars: &Vars, mo
         (None, Some(true)) => Format::Json,
         (None, _) => Format::default(),
     };
-    let credentials = SourceArgs {
-        registry_account: args.registry.registry_account.clone(),
-        registry_secret: args.registry.registry_secret.clone(),
-        registry_secret_stdin: args.registry.registry_secret_stdin,
-        ..SourceArgs::default()
-    };
-    let given = crate::plan::source::credentials(&credentials, here, &mut std::io::stdin()).map_err(usage)?;
+    let given = crate::plan::source::credentials(&args.registry.as_source(), here, &mut std::io::stdin()).map_err(usage)?;
     let registry = registry(&place).map(|name| name.registry.clone());
     if given.is_some() && registry.is_none() {
         return Err(here.wrong("registry-account", "no registry is named").hint("leave it out").into_error());
