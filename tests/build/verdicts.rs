@@ -42,6 +42,10 @@ fn what_is_touched_on_the_way_down_is_in_the_image_that_is_verified() {
     assert!(!done.stderr.contains(WHILE_SETTLING), "{}", done.stderr);
     assert!(done.kept().iter().any(|path| path == "/data/last.txt"), "{:?}", done.kept());
     assert_eq!(image.nameless_results(), "");
+    // A trial that is not over when that is known is broken off, and leaves nothing either.
+    let done = Build::of(&image).args(&["--http-probe", "--exec", "/bin/subject nap 3"]).run().ended(0);
+    assert!(!done.stderr.contains(WHILE_SETTLING) && done.stderr.contains("VERIFIED"), "{}", done.stderr);
+    assert!(done.kept().iter().any(|path| path == "/data/last.txt"), "{:?}", done.kept());
     // The same server, with nothing to read there, or with something that two runs would fight for.
     let image = Image::new("settled");
     let done = Build::of(&image).args(&["--http-probe"]).run().ended(0);
