@@ -122,6 +122,7 @@ impl Builder {
         report.source.content_bytes = tree.bytes();
         report.source.files = tree.iter().filter(|(_, entry)| !entry.is_dir()).count() as u64;
         report.surface = Some(surface(tree, is_kept));
+        report.packages = super::packages::packages(tree, packages, is_kept);
         (report.kept, report.reasons) = kept(tree, keep, packages, &self.redactor);
         report.floor_bytes = Some(floor_bytes(tree, keep));
         report.level = keep.level.name().to_owned();

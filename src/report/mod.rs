@@ -7,6 +7,7 @@ pub mod figures;
 pub mod file;
 pub mod journal;
 pub mod model;
+pub mod packages;
 pub mod removed;
 pub mod secrets;
 pub mod show;

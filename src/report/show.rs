@@ -3,7 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::figures::{self, count, counted};
-use super::model::{Change, Group, Image, Report, Standing, Surface, VerdictKind};
+use super::model::{Group, Image, Report, Standing, VerdictKind};
 use super::verdict::Share;
 use crate::image::path::printable;
 
@@ -106,9 +106,7 @@ pub fn show(report: &Report, style: Style, file: Option<&str>) -> String {
     lines.differences(report);
     lines.budgets(report);
     lines.sizes(report);
-    if let Some(surface) = &report.surface {
-        lines.surface(surface);
-    }
+    lines.surface(report);
     lines.shares(&report.shares());
     lines.floor(report);
     lines.losses(report);
@@ -339,16 +337,10 @@ impl Lines {
         }
     }
 
-    fn surface(&mut self, surface: &Surface) {
-        let change = |change: &Change, name: &str| format!("{name} {} -> {}", count(change.before), count(change.after));
-        let parts = [
-            (&surface.programs, "programs"),
-            (&surface.shells, "shells"),
-            (&surface.package_managers, "package managers"),
-            (&surface.network_clients, "network clients"),
-            (&surface.setuid, "setuid"),
-        ];
-        let shown: Vec<String> = parts.into_iter().filter(|(c, _)| c.before > 0).map(|(c, name)| change(c, name)).collect();
+    fn surface(&mut self, report: &Report) {
+        let there = report.surface_rows().into_iter().filter(|(_, change)| change.before > 0);
+        let shown: Vec<String> =
+            there.map(|(name, change)| format!("{name} {} -> {}", count(change.before), count(change.after))).collect();
         if !shown.is_empty() {
             self.listed("surface", &shown);
         }

@@ -12,6 +12,7 @@ use super::model::{Package, Unowned, Weight};
 use crate::exit::Exit;
 use crate::image::{ImagePath, Tree};
 use crate::packages::{self, Packages, Step, Texts};
+use crate::report::{self, packages::bytes};
 use crate::store::Image;
 use crate::store::merge::Merge;
 
@@ -65,18 +66,14 @@ fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result
 
 /// All packages, the largest first.
 pub fn weighed(tree: &Tree, packages: &Packages) -> Vec<Package> {
-    let weigh = |package: &packages::Package| {
-        let files: BTreeSet<&ImagePath> = package.files.iter().chain(&package.description).collect();
-        let files: Vec<&ImagePath> = files.into_iter().filter(|path| tree.contains(path)).collect();
-        Package {
-            system: package.system.name().to_owned(),
-            name: package.name.clone(),
-            version: package.version.clone(),
-            files: files.len() as u64,
-            bytes: bytes(tree, files),
-        }
+    let told = |package: crate::report::model::Package| Package {
+        system: package.system,
+        name: package.name,
+        version: package.version,
+        files: package.files,
+        bytes: package.bytes,
     };
-    let mut all: Vec<Package> = packages.iter().map(weigh).collect();
+    let mut all: Vec<Package> = report::packages::packages(tree, packages, |_| true).into_iter().map(told).collect();
     // They are in order, which stays among equal ones.
     all.sort_by_key(|package| Reverse(package.bytes));
     all
@@ -95,13 +92,6 @@ pub fn unowned(tree: &Tree, packages: &Packages) -> Unowned {
     let mut directories: Vec<Weight> = by_top.into_iter().map(|(path, files)| Weight { path, bytes: bytes(tree, files) }).collect();
     directories.sort_by_key(|directory| Reverse(directory.bytes));
     Unowned { files: files.len() as u64, bytes: bytes(tree, files), directories }
-}
-
-/// Their content, each inode once.
-fn bytes<'a>(tree: &Tree, paths: impl IntoIterator<Item = &'a ImagePath>) -> u64 {
-    let mut seen = HashSet::new();
-    let entries = paths.into_iter().filter_map(|path| tree.get(path));
-    entries.filter(|entry| entry.hardlink.is_none_or(|id| seen.insert(id))).map(|entry| entry.size).sum()
 }
 
 #[cfg(test)]

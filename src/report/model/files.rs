@@ -18,6 +18,36 @@ pub struct Surface {
     pub network_clients: Change,
     /// Regular files with setuid or setgid.
     pub setuid: Change,
+    /// Shared libraries.
+    pub libraries: Change,
+    /// Compilers, assemblers, linkers and what drives them.
+    pub compilers: Change,
+    /// Interpreters of languages other than the shell's.
+    pub interpreters: Change,
+    /// Files with capabilities.
+    pub capabilities: Change,
+    /// Files, and directories without the sticky bit, that anybody may write.
+    pub writable: Change,
+}
+
+/// A package of the original, and what of it stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Package {
+    /// `dpkg`, `python` ...
+    pub system: String,
+    /// Its name.
+    pub name: String,
+    /// Its version; empty when it says none.
+    pub version: String,
+    /// Files of it that the original has.
+    pub files: u64,
+    /// Those that stay.
+    pub kept_files: u64,
+    /// Content of them all, each inode once.
+    pub bytes: u64,
+    /// Content of those that stay.
+    pub kept_bytes: u64,
 }
 
 /// A count before and after.
@@ -28,7 +58,7 @@ pub struct Change {
     pub before: u64,
     /// In the slim image.
     pub after: u64,
-    /// The paths behind `after`, at most 20, in path order. Empty for [`Surface::programs`].
+    /// The paths behind `after`, at most 20, in path order. Empty for programs and libraries.
     pub left: Vec<ImagePath>,
 }
 

@@ -14,7 +14,8 @@ pub use answers::{
     Answer, Body, Compared, Difference, Holdout, Miss, Probe, Round, Trace, TraceUse, Verify,
 };
 pub use files::{
-    AppRoot, Call, Script, Change, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Reason, Removed, RemovedPath, Surface, Walker,
+    AppRoot, Call, Script, Change, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Package, Reason, Removed, RemovedPath,
+    Surface, Walker,
 };
 
 /// What this program writes into [`Report::schema`]: a name and a major version.
@@ -36,6 +37,8 @@ pub struct Report {
     pub result: Option<Image>,
     /// Programs that an attacker would look for, before and after. `None` when nothing was decided.
     pub surface: Option<Surface>,
+    /// The original's packages, by system, name and version, each with what of it stays.
+    pub packages: Vec<Package>,
     /// `--keep`: `touched`, `app` or `package`; empty when nothing was decided.
     pub level: String,
     /// The application's directories: how much of the user's own stays. In path order.

@@ -76,17 +76,8 @@ fn sizes(page: &mut String, report: &Report) {
     row("files", from, to, count);
     let (from, to) = of(|image| image.layers);
     row("layers", from, to, count);
-    if let Some(surface) = &report.surface {
-        let mut counted = |name: &str, change: &Change| {
-            if change.before > 0 {
-                row(name, Some(change.before), Some(change.after), count);
-            }
-        };
-        counted("programs", &surface.programs);
-        counted("shells", &surface.shells);
-        counted("package managers", &surface.package_managers);
-        counted("network clients", &surface.network_clients);
-        counted("setuid", &surface.setuid);
+    for (name, change) in report.surface_rows().iter().filter(|(_, change)| change.before > 0) {
+        row(name, Some(change.before), Some(change.after), count);
     }
     page.push('\n');
 }

@@ -138,15 +138,8 @@ fn difference(difference: &Difference) -> Vec<String> {
 }
 
 fn surface(report: &Report) -> Vec<Vec<String>> {
-    let Some(surface) = &report.surface else { return Vec::new() };
-    let row = |name: &str, change: &Change| vec![name.to_owned(), count(change.before), count(change.after), listed(&change.left)];
-    vec![
-        row("programs", &surface.programs),
-        row("shells", &surface.shells),
-        row("package managers", &surface.package_managers),
-        row("network clients", &surface.network_clients),
-        row("setuid", &surface.setuid),
-    ]
+    let row = |(name, change): &(&str, Change)| vec![(*name).to_owned(), count(change.before), count(change.after), listed(&change.left)];
+    report.surface_rows().iter().map(row).collect()
 }
 
 fn probe(probe: &Probe) -> Vec<String> {
