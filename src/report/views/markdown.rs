@@ -2,7 +2,7 @@
 //! first, and tables are cut, since a summary has at most 1 MiB.
 
 use super::super::figures::{self, count};
-use super::super::model::{Change, Image, Report, VerdictKind};
+use super::super::model::{Image, Report, VerdictKind};
 use super::super::show::cut;
 use crate::image::path::printable;
 
