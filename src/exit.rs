@@ -123,7 +123,7 @@ impl From<Exit> for std::process::ExitCode {
 }
 
 /// A status as reports hold it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ExitRecord {
     /// [`Exit::code`].
     pub code: u8,

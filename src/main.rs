@@ -184,6 +184,10 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             let budgets = (fail_on.as_slice(), baseline.as_ref());
             check_report(file, budgets, &invocation.common, vars, ui)
         }
+        Command::Report { command: ReportCommand::Schema } => {
+            ui.print_stdout(&report::schema::schema()?)?;
+            Ok(Exit::Done)
+        }
         Command::Replay { dir } => {
             ui.print_stdout(&slim::keep::replay::replay(dir)?)?;
             Ok(Exit::Done)

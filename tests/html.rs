@@ -27,7 +27,7 @@ fn kept(path: &str, size: u64, reason: usize) -> Kept {
 }
 
 fn gone(path: &str, size: u64, package: &str) -> RemovedPath {
-    RemovedPath { path: path.into(), kind: FileKind::File, size, mode: Mode(0o644), package: Some(package.to_owned()), layer: None }
+    RemovedPath { path: path.into(), kind: FileKind::File, size, mode: Mode(0o644), package: Some(package.to_owned()), layer: None, same_as: None }
 }
 
 /// A server with a library, and what went.

@@ -20,6 +20,8 @@ use slim::report::{Builder, Finished, Options, Redactor, Report, VerdictKind, fi
 use slim::sensor::event::Recorders;
 use slim::trace::Trace;
 
+#[path = "report/schema.rs"]
+mod schema;
 #[path = "report/views.rs"]
 mod views;
 
@@ -197,7 +199,18 @@ fn filled(options: Options) -> Builder {
         &config(r#"{"config":{"Env":["API_TOKEN=other"],"Labels":{"slim.keep":"sha256:00"}}}"#),
     );
     builder.result(image("shop/web.slim:1.4", 5_456_789, 1));
-    builder.phases(vec![model::Phase { name: "record".into(), seconds: 3.25, bytes: None }]);
+    builder.phases(vec![model::Phase { name: "record".into(), start: 0.5, seconds: 3.25, bytes: None }]);
+    let secret = |name: &str, path: Option<&str>, line, present| model::Secret {
+        package: None,
+        rule: "variable".into(),
+        description: "variable that is named like a secret".into(),
+        place: if path.is_some() { model::SecretPlace::File } else { model::SecretPlace::Environment },
+        path: path.map(ImagePath::from),
+        name: path.is_none().then(|| name.to_owned()),
+        line,
+        present,
+    };
+    builder.secrets(vec![secret("API_TOKEN", None, None, true), secret("", Some("/app/.env"), Some(3), false)]);
     builder
 }
 

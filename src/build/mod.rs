@@ -19,6 +19,7 @@ mod publish;
 mod record;
 mod replays;
 mod search;
+mod secrets;
 mod slim;
 mod subject;
 mod traces;
@@ -199,6 +200,9 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
         *kept = traces::Kept::new(session, &subject, &recorded, report.redactor());
     }
     let (slim, proof) = prove::prove(session, &subject, &helper, &mut recorded, report).await?;
+    if let Some(searching) = recorded.searching.take() {
+        searching.tell(session, &subject, &mut recorded.image, report).await?;
+    }
     slim::tell_losses(session, &slim, &recorded.image.pristine);
     session.leaving.add(recorded.image.pristine.close(), None);
     session.leaving.gone().await?;

@@ -11,6 +11,7 @@ use super::Session;
 use super::case::{self, Case};
 use super::early::{self, Early};
 use super::holdout::{self, Held};
+use super::secrets::Searching;
 use super::subject::Subject;
 use super::traces::{self, Loaded};
 use super::{slim, uses};
@@ -40,6 +41,8 @@ pub struct Recorded {
     pub cases: Vec<Case>,
     /// The layer of the slim image that was made last, being compressed; `None` before there is one.
     pub compressed: Option<Measuring>,
+    /// It, being searched for secrets.
+    pub searching: Option<Searching>,
     /// The recordings as the sensor wrote them.
     pub runs: Vec<Vec<u8>>,
     /// A slim image made from what was known when settling began; it counts if nothing came that changes it.
@@ -121,6 +124,7 @@ async fn from_traces(
         runs: Vec::new(),
         early: None,
         compressed: None,
+        searching: None,
         held: None,
         new_paths: Vec::new(),
         settled: true,
@@ -173,7 +177,8 @@ async fn by_running(session: &Session<'_>, subject: &Subject, helper: &Helper<'_
             (None, Case { name: None, options: session.plan.run.clone(), baseline })
         }
     };
-    Ok(Recorded { image, trace, cases: vec![case], runs, early, compressed: None, held, new_paths, settled })
+    Ok(Recorded { image, trace, cases: vec![case], runs, early, compressed: None,
+        searching: None, held, new_paths, settled })
 }
 
 /// Another recording of the untouched image: the sensor's bytes, and whether it became quiet.

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use super::Session;
 use super::early::Made;
 use super::record::Recorded;
+use super::secrets::Searching;
 use super::apart::Reader;
 use super::subject::Subject;
 use super::trial::Trial;
@@ -52,7 +53,7 @@ pub async fn make(
     recorded: &mut Recorded,
     report: &mut Builder,
 ) -> Result<Slim> {
-    let Recorded { image: untouched, trace, early, compressed, .. } = recorded;
+    let Recorded { image: untouched, trace, early, compressed, searching, .. } = recorded;
     session.phase("decide", "which files stay");
     let keep = decide(session, subject, untouched, trace).await?;
     report.decided(&untouched.tree, &keep, &untouched.packages);
@@ -76,6 +77,7 @@ pub async fn make(
     session.done("pack", format!("{} files{when}", image.layer.entries));
     // That of an image that misses something is given up here.
     *compressed = Some(measuring);
+    *searching = Some(Searching::start(&image, untouched, &keep)?);
 
     session.phase("load", "into the engine");
     if !is_loaded {

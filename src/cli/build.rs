@@ -134,8 +134,8 @@ pub struct OutputArgs {
     /// Publish nothing when this is so, and end with status 6; repeatable
     ///
     /// A figure beyond its limit: size>60MB, compressed>20MB, files>500, reduction<50%, programs>20, packages>30,
-    /// holdout<90%; a count alone means more than none: shells, setuid, package-managers, network-clients. A change
-    /// since --baseline: size>+5%. What must not stay: path:GLOB, package:NAME. And root, unverified.
+    /// holdout<90%; a count alone means more than none: shells, setuid, package-managers, network-clients,
+    /// compilers, interpreters, capabilities, writable, secrets. A change since --baseline: size>+5%. What must not stay: path:GLOB, package:NAME. And root, unverified.
     #[arg(long, value_name = "BUDGET")]
     pub fail_on: Vec<String>,
     /// The report that changes are measured against, as one of the last build

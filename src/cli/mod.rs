@@ -228,6 +228,8 @@ pub enum ReportCommand {
         #[arg(long, value_name = "REPORT")]
         baseline: Option<PathBuf>,
     },
+    /// Write the JSON Schema of reports to stdout
+    Schema,
 }
 
 /// The whole grammar, with the forms that every flag shares: switches take `=true` and `=false`, a flag given

@@ -76,6 +76,12 @@ const FIGURES: &[Figure] = &[
     Figure { name: "package-managers", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.package_managers.after) },
     Figure { name: "network-clients", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.network_clients.after) },
     Figure { name: "setuid", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.setuid.after) },
+    Figure { name: "compilers", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.compilers.after) },
+    Figure { name: "interpreters", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.interpreters.after) },
+    Figure { name: "libraries", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.libraries.after) },
+    Figure { name: "capabilities", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.capabilities.after) },
+    Figure { name: "writable", unit: Unit::Count, read: |report| of_surface(report, |surface| surface.writable.after) },
+    Figure { name: "secrets", unit: Unit::Count, read: |report| report.open_secrets().map(|open| open.len() as f64) },
     Figure { name: "packages", unit: Unit::Count, read: |report| report.result.as_ref().map(|_| packages(report).len() as f64) },
     Figure { name: "holdout", unit: Unit::Percent, read: holdout },
 ];

@@ -11,6 +11,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ImagePath(Box<[u8]>);
 
+/// In the lossless text form of docs/formats.md, "Paths' text form".
+impl schemars::JsonSchema for ImagePath {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Path".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": r"^/([^\\]|\\\\|\\x[0-9a-f]{2})*$",
+            "description": "An absolute path in the image: UTF-8 as it is, a backslash as two, every other byte as \\xNN."
+        })
+    }
+}
+
 impl ImagePath {
     /// `/`.
     pub fn root() -> Self {

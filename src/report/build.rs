@@ -166,6 +166,14 @@ impl Builder {
         self.report.result = Some(image);
     }
 
+    /// What looks like a secret, and whether it is gone.
+    pub fn secrets(&mut self, mut secrets: Vec<model::Secret>) {
+        for secret in &mut secrets {
+            secret.name = secret.name.take().map(|name| self.redactor.text(&name));
+        }
+        self.report.secrets = Some(secrets);
+    }
+
     /// How the new image's config differs from the original's.
     pub fn config(&mut self, before: &ImageConfig, after: &ImageConfig) {
         self.report.config.changed = config::changes(before, after, &self.redactor);

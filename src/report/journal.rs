@@ -9,6 +9,8 @@ use crate::progress::{Fact, Monitor};
 /// A [`Monitor`] in front of another one.
 pub struct Journal {
     next: Arc<dyn Monitor>,
+    /// When the first phase can have begun.
+    began: Instant,
     pages: Mutex<Pages>,
 }
 
@@ -22,7 +24,7 @@ struct Pages {
 impl Journal {
     /// Passes everything on to `next`.
     pub fn new(next: Arc<dyn Monitor>) -> Self {
-        Self { next, pages: Mutex::default() }
+        Self { next, began: Instant::now(), pages: Mutex::default() }
     }
 
     /// The phases in the order they began; one that has not ended counts up to now.
@@ -51,7 +53,7 @@ impl Monitor for Journal {
         match &fact {
             Fact::Phase { name, .. } => {
                 let at = pages.phases.len();
-                pages.phases.push(Phase { name: (*name).to_owned(), ..Phase::default() });
+                pages.phases.push(Phase { name: (*name).to_owned(), start: milliseconds(&self.began), ..Phase::default() });
                 pages.open.push((at, Instant::now()));
             }
             Fact::PhaseDone { name, .. } => {

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod model;
 pub mod packages;
 pub mod removed;
+pub mod schema;
 pub mod secrets;
 pub mod show;
 pub mod surface;

@@ -2,7 +2,7 @@
 //! that a report of a big image stays small.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::model::{FileKind, Group, Mode, RemovedPath};
 use crate::image::{Entry, ImagePath, Kind, Tree};
@@ -33,21 +33,23 @@ pub struct Losses {
 
 /// The paths of `tree` that `is_kept` does not name.
 pub fn losses(tree: &Tree, is_kept: impl Fn(&ImagePath) -> bool) -> Losses {
-    let mut counted: HashSet<u64> = tree
-        .iter()
-        .filter(|(path, _)| is_kept(path))
-        .filter_map(|(_, entry)| entry.hardlink)
-        .collect();
+    let mut counted: HashMap<u64, &ImagePath> = HashMap::new();
+    for (path, inode) in tree.iter().filter(|(path, _)| is_kept(path)).filter_map(|(path, entry)| Some((path, entry.hardlink?))) {
+        counted.entry(inode).or_insert(path);
+    }
     let mut losses = Losses::default();
     let mut weights: Vec<(&ImagePath, u64)> = Vec::new();
     for (path, entry) in tree.iter().filter(|(path, _)| !is_kept(path)) {
-        losses.paths.push(removed_path(path, entry));
+        let same_as = entry.hardlink.and_then(|inode| counted.get(&inode).copied());
+        losses.paths.push(RemovedPath { same_as: same_as.cloned(), ..removed_path(path, entry) });
         if entry.is_dir() {
             losses.directories += 1;
             continue;
         }
-        let fresh = entry.hardlink.is_none_or(|inode| counted.insert(inode));
-        let bytes = if fresh { entry.size } else { 0 };
+        let bytes = if same_as.is_none() { entry.size } else { 0 };
+        if let (None, Some(inode)) = (same_as, entry.hardlink) {
+            counted.insert(inode, path);
+        }
         losses.files += 1;
         losses.bytes += bytes;
         weights.push((path, bytes));
@@ -82,6 +84,7 @@ fn removed_path(path: &ImagePath, entry: &Entry) -> RemovedPath {
         mode: mode_of(entry),
         package: None,
         layer: None,
+        same_as: None,
     }
 }
 
@@ -176,6 +179,8 @@ fn directories(files: &[(&ImagePath, u64)]) -> (Vec<ImagePath>, Vec<Dir>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn file(size: u64, inode: Option<u64>) -> Entry {

@@ -107,6 +107,7 @@ pub fn show(report: &Report, style: Style, file: Option<&str>) -> String {
     lines.budgets(report);
     lines.sizes(report);
     lines.surface(report);
+    lines.secrets(report);
     lines.shares(&report.shares());
     lines.floor(report);
     lines.losses(report);
@@ -343,6 +344,23 @@ impl Lines {
             there.map(|(name, change)| format!("{name} {} -> {}", count(change.before), count(change.after))).collect();
         if !shown.is_empty() {
             self.listed("surface", &shown);
+        }
+    }
+
+    /// Those that stay are told whatever else there is; a warning says what to do.
+    fn secrets(&mut self, report: &Report) {
+        const SHOWN: usize = 3;
+        let Some(open) = report.open_secrets() else { return };
+        let gone = match report.gone_secrets() {
+            0 => None,
+            n => Some(format!("{} gone", count(n))),
+        };
+        let more = open.len().saturating_sub(SHOWN) as u64;
+        let lines = open.iter().take(SHOWN).map(|secret| format!("STILL PRESENT: {}", secret.line()));
+        let lines: Vec<String> = lines.chain((more > 0).then(|| format!("and {} more", count(more)))).chain(gone).collect();
+        for (n, line) in lines.iter().enumerate() {
+            let label = if n == 0 { "secrets" } else { "" };
+            self.labelled(label, line);
         }
     }
 

@@ -232,6 +232,9 @@ mod tests {
     #[test]
     fn names_with_a_target_and_a_version_are_those_of_compilers_and_interpreters() {
         let tree = tree_of([
+            ("/", Entry::new(Kind::Directory)),
+            ("/usr", Entry::new(Kind::Directory)),
+            ("/usr/bin", Entry::new(Kind::Directory)),
             ("/usr/bin/x86_64-linux-gnu-gcc-12", file(0o755)),
             ("/usr/bin/gcc", link("x86_64-linux-gnu-gcc-12")),
             ("/usr/bin/python3.11", file(0o755)),

@@ -4,8 +4,26 @@
 use std::collections::BTreeSet;
 
 use super::figures::{count, counted};
-use super::model::{Compared, FileKind, Kept, Reason, Report, Standing, VerdictKind};
+use super::model::{Compared, FileKind, Kept, Reason, Report, Secret, SecretPlace, Standing, VerdictKind};
 use crate::exit::Exit;
+
+impl Secret {
+    /// What it is and where, for people.
+    pub fn line(&self) -> String {
+        let place = match (&self.place, &self.path, &self.name) {
+            (SecretPlace::File, Some(path), _) => match self.line {
+                Some(line) => format!("{path}:{line}"),
+                None => path.to_string(),
+            },
+            (SecretPlace::Environment, _, Some(name)) => format!("the environment, {name}"),
+            (SecretPlace::Label, _, Some(name)) => format!("the label {name}"),
+            (SecretPlace::History, _, Some(name)) => format!("the history, {name}"),
+            (SecretPlace::History, _, None) => "the history".to_owned(),
+            (SecretPlace::Environment | SecretPlace::Label | SecretPlace::File | SecretPlace::Unknown, ..) => "the image".to_owned(),
+        };
+        format!("{} in {place}", self.description)
+    }
+}
 
 /// Kept paths by their strongest reason's kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +52,16 @@ impl Report {
     /// The budgets that it misses.
     pub fn missed_budgets(&self) -> impl Iterator<Item = &Standing> {
         self.budgets.iter().filter(|standing| !standing.kept)
+    }
+
+    /// What looks like a secret and is in the result, and no package brought it. `None` when nobody looked.
+    pub fn open_secrets(&self) -> Option<Vec<&Secret>> {
+        self.secrets.as_ref().map(|secrets| secrets.iter().filter(|secret| secret.is_open()).collect())
+    }
+
+    /// How many things that look like secrets went.
+    pub fn gone_secrets(&self) -> u64 {
+        self.secrets.iter().flatten().filter(|secret| !secret.present).count() as u64
     }
 
     /// What the comparison alone came to: a budget that was missed does not undo it.

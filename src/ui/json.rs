@@ -95,6 +95,7 @@ pub(super) fn summary(report: &Report, file: Option<&str>) -> Value {
         "source": report.source,
         "result": report.result,
         "surface": report.surface,
+        "secrets": report.open_secrets().map(|open| json!({"present": open.len(), "gone": report.gone_secrets()})),
         "kept": {"files": report.kept_files(), "bytes": report.kept_bytes()},
         "removed": {"files": report.removed.files, "bytes": report.removed.bytes},
         "floor_bytes": report.floor_bytes,

@@ -8,6 +8,7 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 
+use super::certificates::Certificates;
 use super::model::{Changes, Weight};
 use super::secrets::{Finder, MAX_TEXT};
 use crate::image::{ImagePath, Kind, Tree};
@@ -47,6 +48,8 @@ pub struct Stack {
     origins: BTreeMap<ImagePath, Origin>,
     /// The layers so far.
     pub layers: Vec<Done>,
+    /// The certificates in them.
+    pub certificates: Certificates,
 }
 
 impl Stack {
@@ -57,13 +60,17 @@ impl Stack {
     pub fn layer(&mut self, layer: impl Read, finder: &mut Finder, top: usize) -> Result<()> {
         let at = self.layers.len();
         let (mut sums, mut bytes, before) = (BTreeMap::new(), 0, finder.found.len());
+        let certificates = &mut self.certificates;
         let laid = self.merge.layer_seen(layer, |path, member, content| {
             bytes += match &member.what {
                 What::Kind(kind) => weight(kind, member.size),
                 What::Hardlink(_) => 0,
             };
             if member.what == What::Kind(Kind::File) {
-                sums.insert(path.clone(), read(path, member, content, |text| finder.file(path, at as u64 + 1, text))?);
+                sums.insert(path.clone(), read(path, member, content, |text| {
+                    finder.file(path, at as u64 + 1, text);
+                    certificates.file(path, at, text.unwrap_or_default());
+                })?);
             }
             Ok(())
         })?;

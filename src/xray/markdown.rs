@@ -26,6 +26,9 @@ pub fn markdown(xray: &Xray, top: usize) -> String {
     for (name, found) in of_surface(xray) {
         row(name, count(found.count));
     }
+    for note in &xray.notes {
+        page.push_str(&format!("\nnote: {}\n", text(note)));
+    }
     table(&mut page, "secrets", ["secret", "package"], xray.secrets.len(), top, |at| {
         let secret = &xray.secrets[at];
         [text(&of_secret(secret)), secret.package.as_deref().map(code).unwrap_or_default()]
@@ -48,6 +51,10 @@ pub fn markdown(xray: &Xray, top: usize) -> String {
         let group = &xray.duplicates[at];
         let paths: Vec<String> = group.paths.iter().take(top).map(|path| code(&path.to_string())).collect();
         [paths.join(" "), figures::bytes(group.spent_bytes)]
+    });
+    table(&mut page, "certificates", ["certificate", "ends"], xray.certificates.len(), top, |at| {
+        let certificate = &xray.certificates[at];
+        [code(&format!("{} {}", certificate.path, certificate.subject)), text(&certificate.not_after)]
     });
     for warning in &xray.warnings {
         page.push_str(&format!("\nwarning: {}\n", text(warning)));

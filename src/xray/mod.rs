@@ -1,5 +1,7 @@
 //! Xray: one image's contents, told without running anything. Layers go in, a model comes out, and views of it.
 
+use std::time::SystemTime;
+
 use anyhow::{Context, Result, anyhow};
 
 use crate::cli::xray::Format;
@@ -11,7 +13,9 @@ use crate::report::show::Style;
 use crate::store::compress::Compression;
 use crate::store::{Image, Source, Transport};
 
+mod certificates;
 mod dockerfile;
+mod notes;
 mod duplicates;
 mod layers;
 mod markdown;
@@ -19,7 +23,7 @@ pub mod model;
 mod packages;
 mod plan;
 mod rules;
-mod secrets;
+pub mod secrets;
 mod show;
 mod surface;
 
@@ -99,10 +103,15 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
     }
     let size_bytes = stack.layers.iter().map(|layer| layer.bytes).sum();
     let layers = told(image, &mut stack, &dockerfile);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    let certificates = std::mem::take(&mut stack.certificates).told(&stack, &found, now);
+    let about = About { size_bytes, reference, ..about(image, &config, &stack, &finder) };
+    let notes = notes::notes(&about, &certificates);
     let (duplicates, duplicate_bytes) = duplicates::duplicates(&stack);
     Ok(Xray {
         schema: SCHEMA.to_owned(),
-        image: About { size_bytes, reference, ..about(image, &config, &stack, &finder) },
+        image: about,
+        notes,
         secrets,
         wasted_bytes: layers.iter().map(|layer| layer.wasted_bytes).sum(),
         layers,
@@ -110,6 +119,7 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
         packages: packages::weighed(stack.tree(), &found),
         unowned: packages::unowned(stack.tree(), &found),
         surface: surface::surface(stack.tree()),
+        certificates,
         duplicates,
         duplicate_bytes,
         warnings,
@@ -165,6 +175,7 @@ fn about(image: &Image, config: &ImageConfig, stack: &Stack, finder: &Finder) ->
         digest: image.manifest.as_ref().map(|(_, _, descriptor)| descriptor.digest.clone()),
         platform: image.platform.to_string(),
         created: config.created().to_owned(),
+        packages_changed: notes::packages_changed(stack.tree()),
         compressed_bytes: image.layers.iter().map(compressed).sum(),
         content_bytes: stack.tree().bytes(),
         files: stack.tree().iter().filter(|(_, entry)| !entry.is_dir()).count() as u64,

@@ -14,6 +14,8 @@ pub struct Xray {
     pub schema: String,
     /// The image itself.
     pub image: About,
+    /// What to think about, besides the secrets.
+    pub notes: Vec<String>,
     /// What looks like a secret, the worst first.
     pub secrets: Vec<Secret>,
     /// The layers, the lowest first.
@@ -28,6 +30,8 @@ pub struct Xray {
     pub unowned: Unowned,
     /// What an attacker would look for.
     pub surface: Surface,
+    /// Certificates that no package brought and that are none of a trust store, the first to end first.
+    pub certificates: Vec<Certificate>,
     /// Equal files, the most bytes first.
     pub duplicates: Vec<Duplicate>,
     /// Bytes that equal files take beyond the first of each.
@@ -50,6 +54,9 @@ pub struct About {
     pub platform: String,
     /// RFC 3339; empty when it is not said.
     pub created: String,
+    /// When packages of the system were changed last, by the time of their manager's database, RFC 3339; `None`
+    /// where there is none.
+    pub packages_changed: Option<String>,
     /// Sum of the layers, as engines count.
     pub size_bytes: u64,
     /// What a registry transfers; `None` where the layers are not compressed.
@@ -104,6 +111,45 @@ pub struct Secret {
     pub replaced: bool,
     /// The first characters, at most four; empty where there is no value.
     pub shown: String,
+}
+
+impl Secret {
+    /// What `slim build` does to it.
+    pub fn slimming(&self) -> Slimming {
+        match (self.place, self.gone_in) {
+            (Place::File, Some(_)) => Slimming::Removes,
+            (Place::File, None) => Slimming::RemovesUntouched,
+            (Place::Environment | Place::Label | Place::History, _) => Slimming::Keeps,
+        }
+    }
+}
+
+/// What slimming does to a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slimming {
+    /// Removes it: the result is one layer, and has nothing that a lower one hides.
+    Removes,
+    /// Removes the file unless the run touches it.
+    RemovesUntouched,
+    /// Keeps the config that it is in.
+    Keeps,
+}
+
+/// A certificate (RFC 5280).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Certificate {
+    /// The file.
+    pub path: ImagePath,
+    /// Whose it is.
+    pub subject: String,
+    /// The last day, `2027-03-04`, UTC.
+    pub not_after: String,
+    /// The end in seconds since 1970.
+    #[serde(skip)]
+    pub ends: i64,
+    /// Whole days from now to then; negative when it has ended.
+    pub days_left: i64,
 }
 
 /// Where a secret is.

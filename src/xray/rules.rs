@@ -88,6 +88,11 @@ impl Rules {
         named.map(|rule| Hit { rule, at: None, value: Vec::new() }).collect()
     }
 
+    /// Whether the content of a file matters because of its name.
+    pub fn asks_for(&self, path: &[u8]) -> bool {
+        self.all.iter().any(|rule| rule.content.is_some() && rule.paths.is_some() && rule.is_about(path))
+    }
+
     /// What a file's content says, the first place for each rule.
     pub fn of_file(&self, path: &[u8], text: &[u8]) -> Vec<Hit<'_>> {
         self.hits(text, 1, |rule| rule.is_about(path))

@@ -56,6 +56,11 @@ impl Finder {
         secrets.into_iter().for_each(|(secret, value)| self.add(secret, &value));
     }
 
+    /// Whether a rule asks for the content of a file because of its name.
+    pub fn is_suspect(&self, path: &ImagePath) -> bool {
+        self.rules.asks_for(path.as_bytes())
+    }
+
     /// Looks at the environment, the labels and the history of a config. `layers` are those that the entries of the
     /// history made, from 1.
     pub fn config(&mut self, config: &ImageConfig, layers: &[Option<u64>]) {

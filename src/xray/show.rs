@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::model::{Found, Layer, Place, Secret, Xray};
+use super::model::{Found, Layer, Place, Secret, Slimming, Xray};
 use crate::image::path::printable;
 use crate::report::figures::{self, count, counted};
 use crate::report::show::{Paint, Style};
@@ -23,6 +23,9 @@ struct Lines {
 pub fn show(xray: &Xray, top: usize, style: Style) -> String {
     let mut lines = Lines { style, lines: Vec::new() };
     lines.image(xray);
+    for note in &xray.notes {
+        lines.painted(Paint::Caution, &format!("  {:<LABEL$}{note}", "note"));
+    }
     lines.secrets(&xray.secrets, top);
     lines.layers(xray, top);
     lines.packages(xray, top);
@@ -57,6 +60,11 @@ pub fn of_secret(secret: &Secret) -> String {
         (Some(layer), None) => text.push_str(&format!(", layer {layer}")),
         (None, _) => {}
     }
+    text.push_str(match secret.slimming() {
+        Slimming::Removes => "; slimming removes it",
+        Slimming::RemovesUntouched => "; slimming removes it unless the run touches it",
+        Slimming::Keeps => "; slimming keeps it",
+    });
     text
 }
 
@@ -150,8 +158,7 @@ impl Lines {
         self.labelled("runs", &of_command(xray));
         let health = if image.healthcheck { "a HEALTHCHECK" } else { "no HEALTHCHECK" };
         let ports = if image.ports.is_empty() { "no ports".to_owned() } else { format!("ports {}", image.ports.join(" ")) };
-        let text = format!("  {:<LABEL$}{}; {health}; {ports}", "as", of_user(xray));
-        if image.root { self.painted(Paint::Caution, &text) } else { self.push(&text) }
+        self.labelled("as", &format!("{}; {health}; {ports}", of_user(xray)));
     }
 
     fn secrets(&mut self, secrets: &[Secret], top: usize) {

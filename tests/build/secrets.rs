@@ -104,3 +104,45 @@ fn a_secret_for_a_build_is_masked_where_the_build_fails() {
         assert!(!text.contains(CANARY), "a secret is in {name}:\n{text}");
     }
 }
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn what_looks_like_a_secret_is_gone_or_said_to_be_still_present() {
+    let token = ["gh", "p_", CANARY, "67AbCdEfGhIjKlMnOpQrStUvWx"].concat();
+    let token = &token[..40];
+    let image = Source::default()
+        .with("www/settings.js", &format!("let a = 1;\nlet token = '{token}';\n"))
+        .with("www/.env", &format!("DB_PASSWORD={CANARY}-4711-in-a-file\n"))
+        .with("root/.netrc", &format!("machine git.internal login me password {CANARY}4711\n"))
+        .with("root/notes.txt", &format!("token {token}\n"))
+        .set("Env", serde_json::json!(["PATH=/bin", format!("API_TOKEN={CANARY}-4711-set")]))
+        .load("leaky");
+    let build = || Build::of(&image).args(&["--http-probe", "--http-probe-cmd", "/settings.js", "--progress", "plain"]);
+    let done = build().run().ended(0);
+    let report = done.report();
+    let secrets = report["secrets"].as_array().unwrap();
+    let told: Vec<(&str, &str, bool)> = secrets
+        .iter()
+        .map(|secret| {
+            let place = secret["path"].as_str().or(secret["name"].as_str()).unwrap();
+            (secret["rule"].as_str().unwrap(), place, secret["present"].as_bool().unwrap())
+        })
+        .collect();
+    assert!(told.contains(&("github-token", "/www/settings.js", true)), "{told:?}");
+    assert!(told.contains(&("variable", "API_TOKEN", true)), "{told:?}");
+    for gone in ["/www/.env", "/root/.netrc"] {
+        assert!(told.iter().any(|(_, place, present)| *place == gone && !present), "{told:?}");
+    }
+    let kept = done.kept();
+    for secret in secrets.iter().filter(|secret| secret["place"] == "file") {
+        let path = secret["path"].as_str().unwrap().to_owned();
+        assert_eq!(secret["present"], kept.contains(&path), "{path}");
+    }
+    assert!(done.stderr.contains("STILL PRESENT") && done.stderr.contains("/www/settings.js:2"), "{}", done.stderr);
+    assert!(done.stderr.contains("2 places look like secrets") && done.stderr.contains("--remove-env"), "{}", done.stderr);
+    keeps_quiet(done);
+    let missed = build().args(&["--fail-on", "secrets"]).run().ended(6);
+    assert!(missed.stderr.contains("secrets: 2, the limit is at most 0"), "{}", missed.stderr);
+    let clean = build().args(&["--fail-on", "secrets", "--remove-env", "API_TOKEN", "--exclude-pattern", "/www/settings.js", "--no-verify"]);
+    assert_eq!(clean.run().ended(0).report()["secrets"].as_array().unwrap().iter().filter(|s| s["present"] == true).count(), 0);
+}

@@ -228,7 +228,10 @@ impl Done {
     pub fn report(&self) -> Value {
         let path = self.work().join("slim.report.json");
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{error}\n{}", self.stderr));
-        serde_json::from_slice(&bytes).unwrap()
+        let report = serde_json::from_slice(&bytes).unwrap();
+        let schema = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
+        jsonschema::validate(&schema, &report).unwrap_or_else(|error| panic!("the report does not keep its schema: {error}"));
+        report
     }
 
     /// The paths that the report says are kept.

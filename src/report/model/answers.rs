@@ -1,11 +1,12 @@
 //! Answers: what was recorded, asked and compared.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImagePath;
 
 /// One request and its answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Probe {
     /// Name of the request, unique in a report: `GET /about.html`.
@@ -29,7 +30,7 @@ pub struct Probe {
 }
 
 /// An answer without its content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Answer {
     /// HTTP status or exit status. `None` for tcp, or when nothing came.
@@ -45,7 +46,7 @@ pub struct Answer {
 }
 
 /// Bytes by their length and hash.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Body {
     /// Length in bytes.
@@ -58,7 +59,7 @@ pub struct Body {
 }
 
 /// The comparison.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Verify {
     /// What was compared, and how closely.
@@ -81,7 +82,7 @@ pub struct Verify {
 }
 
 /// One slim image on the way to the last: what it missed, and how it answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Round {
     /// From 1.
@@ -95,7 +96,7 @@ pub struct Round {
 }
 
 /// A path that a slim image looked for and did not find.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Miss {
     /// The path.
     pub path: ImagePath,
@@ -106,7 +107,7 @@ pub struct Miss {
 }
 
 /// `--holdout`: what was kept out of the recording, and how the first slim image answered it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Holdout {
     /// Of the requests that could be kept out.
@@ -124,7 +125,7 @@ pub struct Holdout {
 }
 
 /// A trace file that went into the build.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TraceUse {
     /// Where it was.
@@ -157,7 +158,7 @@ impl std::ops::AddAssign for Compared {
 }
 
 /// How closely answers were compared. `answers` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Compared {
     /// Answers compared.
@@ -171,7 +172,7 @@ pub struct Compared {
 }
 
 /// One answer that differs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Difference {
     /// The request's name.
@@ -183,7 +184,7 @@ pub struct Difference {
 }
 
 /// The recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Trace {
     /// Nothing was lost.

@@ -1,11 +1,12 @@
 //! Files: what stays, why, what goes, and what that means for an attacker.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImagePath;
 
 /// Counts of programs by what they are good for; [`crate::report::surface`] has the definitions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Surface {
     /// Everything that can be executed, libraries not counted.
@@ -30,8 +31,56 @@ pub struct Surface {
     pub writable: Change,
 }
 
+/// Something that looks like a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Secret {
+    /// The package that brought the file, as `SYSTEM:NAME`: what packages bring is public.
+    pub package: Option<String>,
+    /// The rule that found it.
+    pub rule: String,
+    /// What that finds.
+    pub description: String,
+    /// Where it is.
+    pub place: SecretPlace,
+    /// The file; `None` elsewhere.
+    pub path: Option<ImagePath>,
+    /// Name of the variable or label; `None` elsewhere.
+    pub name: Option<String>,
+    /// The line of the file, from 1; `None` where the name of the file says it.
+    pub line: Option<u64>,
+    /// Whether the result has it.
+    pub present: bool,
+}
+
+impl Secret {
+    /// Whether it is in the result, and no package brought it.
+    pub fn is_open(&self) -> bool {
+        self.present && self.package.is_none()
+    }
+}
+
+/// Where a secret is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretPlace {
+    /// In a file.
+    File,
+    /// In the environment that the image sets.
+    Environment,
+    /// In an instruction of the history.
+    History,
+    /// In a label.
+    Label,
+    /// A place that this version does not know.
+    #[default]
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
 /// A package of the original, and what of it stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Package {
     /// `dpkg`, `python` ...
@@ -51,7 +100,7 @@ pub struct Package {
 }
 
 /// A count before and after.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Change {
     /// In the original.
@@ -63,7 +112,7 @@ pub struct Change {
 }
 
 /// What kind of file a path is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
     /// Regular file.
@@ -83,11 +132,12 @@ pub enum FileKind {
     /// A kind that this version does not know.
     #[default]
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }
 
 /// A kept path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kept {
     /// Where.
     pub path: ImagePath,
@@ -124,7 +174,7 @@ pub struct Kept {
 }
 
 /// A script, and what its text calls of what the image has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Script {
     /// Where it is.
     pub path: ImagePath,
@@ -137,7 +187,7 @@ pub struct Script {
 }
 
 /// A program that a script calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// As the script has it.
     pub name: String,
@@ -152,7 +202,7 @@ pub struct Call {
 }
 
 /// Permission bits with setuid, setgid and sticky (07777); in JSON as octal text: `"0755"`, `"4755"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Mode(pub u16);
 
@@ -177,16 +227,20 @@ impl TryFrom<String> for Mode {
 }
 
 /// A symlink's bytes in the lossless text form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct LinkTarget(#[serde(with = "crate::image::tree::text_bytes")] pub Vec<u8>);
+pub struct LinkTarget(
+    #[serde(with = "crate::image::tree::text_bytes")]
+    #[schemars(with = "String")]
+    pub Vec<u8>,
+);
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
 /// Why a path stays; [`crate::keep::Reason`] as a report holds it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// A process touched it.
@@ -251,11 +305,12 @@ pub enum Reason {
     },
     /// A kind that this version does not know.
     #[serde(other)]
+    #[schemars(skip)]
     Unknown,
 }
 
 /// What went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Removed {
     /// Removed paths that are not directories.
@@ -274,7 +329,7 @@ pub struct Removed {
 }
 
 /// Removed files below one directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// The directory.
     pub directory: ImagePath,
@@ -285,7 +340,7 @@ pub struct Group {
 }
 
 /// A removed path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemovedPath {
     /// Where it was.
     pub path: ImagePath,
@@ -304,10 +359,13 @@ pub struct RemovedPath {
     /// As [`Kept::layer`].
     #[serde(default)]
     pub layer: Option<String>,
+    /// An earlier name of the same inode, kept or removed, whose bytes are counted there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<ImagePath>,
 }
 
 /// A touched path that is not kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
     /// Where.
     pub path: ImagePath,
@@ -316,7 +374,7 @@ pub struct LeftOut {
 }
 
 /// One of the application's directories, and what no package owns in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppRoot {
     /// The directory. Of `/` only what lies directly in it counts, of `/usr/local/bin` the scripts.
     pub root: ImagePath,
@@ -329,7 +387,7 @@ pub struct AppRoot {
 }
 
 /// What a directory walker brought.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Walker {
     /// The process and what started it.
     pub process: String,

@@ -3,6 +3,7 @@
 //! Reading is lenient: unknown fields are skipped, missing ones take their empty value, so that a report of
 //! another minor version still reads. Writing is strict: same input, same bytes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::ExitRecord;
@@ -15,14 +16,14 @@ pub use answers::{
 };
 pub use files::{
     AppRoot, Call, Script, Change, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Package, Reason, Removed, RemovedPath,
-    Surface, Walker,
+    Secret, SecretPlace, Surface, Walker,
 };
 
 /// What this program writes into [`Report::schema`]: a name and a major version.
 pub const SCHEMA: &str = "slim.report/1";
 
 /// A whole report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Report {
     /// [`SCHEMA`].
@@ -39,6 +40,8 @@ pub struct Report {
     pub surface: Option<Surface>,
     /// The original's packages, by system, name and version, each with what of it stays.
     pub packages: Vec<Package>,
+    /// What of the original looks like a secret, and whether it is gone; `None` when nobody looked.
+    pub secrets: Option<Vec<Secret>>,
     /// `--keep`: `touched`, `app` or `package`; empty when nothing was decided.
     pub level: String,
     /// The application's directories: how much of the user's own stays. In path order.
@@ -86,7 +89,7 @@ pub struct Report {
 }
 
 /// What wrote a report.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tool {
     /// `slim`.
@@ -96,7 +99,7 @@ pub struct Tool {
 }
 
 /// How a report stands with one budget.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Standing {
     /// The budget as it was given.
@@ -108,7 +111,7 @@ pub struct Standing {
 }
 
 /// The outcome in a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
     /// The slim image answered as the original did.
@@ -123,7 +126,7 @@ pub enum VerdictKind {
 }
 
 /// The outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Verdict {
     /// In a word.
@@ -133,7 +136,7 @@ pub struct Verdict {
 }
 
 /// An image in figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Image {
     /// The reference it is known by; empty when it has none.
@@ -164,7 +167,7 @@ pub struct Image {
 }
 
 /// A layer of an image.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Layer {
     /// `sha256:` of its plain tar: the same layer in another image has the same.
@@ -174,7 +177,7 @@ pub struct Layer {
 }
 
 /// How the config differs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Changed fields, in the order of their names. rootfs, history and created always change and are not here.
@@ -182,7 +185,7 @@ pub struct Config {
 }
 
 /// One changed field.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConfigChange {
     /// `Cmd`, `Labels.maintainer`, `Env.PATH`.
@@ -194,7 +197,7 @@ pub struct ConfigChange {
 }
 
 /// How the image ran.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Target {
     /// Command line, arguments that look secret masked.
@@ -208,11 +211,13 @@ pub struct Target {
 }
 
 /// Time that a stage took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Phase {
     /// Its name.
     pub name: String,
+    /// When it began, in seconds since the build did.
+    pub start: f64,
     /// Wall clock, to the millisecond.
     pub seconds: f64,
     /// Bytes it moved. `None` when it moves none.

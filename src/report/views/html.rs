@@ -31,8 +31,8 @@ struct Data {
     files: Columns,
     /// After the files.
     rest: Vec<Table>,
-    /// Name, seconds, and these for people.
-    phases: Vec<(String, f64, String)>,
+    /// Name, when it began and how long it took in seconds, and the latter for people.
+    phases: Vec<(String, f64, f64, String)>,
 }
 
 /// The page. `removed`: every removed path; without it what goes is known by directory.
@@ -44,7 +44,7 @@ pub fn html(report: &Report, removed: Option<&[RemovedPath]>) -> String {
         second: tables::summary(report),
         files: Columns::new(report, removed),
         rest: tables::details(report, removed),
-        phases: report.phases.iter().map(|phase| (printable(phase.name.as_bytes()), phase.seconds, tables::spent(phase))).collect(),
+        phases: report.phases.iter().map(|phase| (printable(phase.name.as_bytes()), phase.start, phase.seconds, tables::spent(phase))).collect(),
     };
     let kind = match report.verdict.kind {
         VerdictKind::Verified => "verified",

@@ -17,6 +17,7 @@ pub fn markdown(report: &Report) -> String {
     let mut page = format!("### {} {}\n\n", mark(report.verdict.kind), text(&report.verdict.line));
     budgets(&mut page, report);
     differences(&mut page, report);
+    secrets(&mut page, report);
     sizes(&mut page, report);
     probes(&mut page, report);
     list(&mut page, "warnings", report.warnings.iter().map(|line| text(line)));
@@ -54,6 +55,19 @@ fn differences(page: &mut String, report: &Report) {
         page.push_str(&format!("| {} | {} | {} |\n", code(&difference.request), text(&difference.expected), text(&difference.got)));
     }
     more(page, verify.differences.len());
+}
+
+/// Those that stay.
+fn secrets(page: &mut String, report: &Report) {
+    let open = report.open_secrets().unwrap_or_default();
+    if open.is_empty() {
+        return;
+    }
+    page.push_str("| secrets that are STILL PRESENT |\n|---|\n");
+    for secret in open.iter().take(ROWS) {
+        page.push_str(&format!("| {} |\n", text(&secret.line())));
+    }
+    more(page, open.len());
 }
 
 fn sizes(page: &mut String, report: &Report) {

@@ -71,7 +71,8 @@ impl Columns {
         }
         columns.kept = report.kept.len();
         for gone in removed.unwrap_or_default() {
-            columns.entry(&gone.path, (code(gone.kind), gone.size, gone.mode.0), gone.package.as_deref(), &mut known);
+            let at = columns.entry(&gone.path, (code(gone.kind), gone.size, gone.mode.0), gone.package.as_deref(), &mut known);
+            columns.again.extend(gone.same_as.as_ref().map(|_| at));
         }
         for group in report.removed.groups.iter().filter(|_| removed.is_none()) {
             let inside = group.directory.child(b"-");

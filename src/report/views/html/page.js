@@ -45,16 +45,14 @@ function sizes() {
   return bars;
 }
 
-// Bars one after the other: when each phase began if they were in a row, and how long it took.
+// A time line: when each phase began, and how long it took.
 function times() {
-  const whole = data.phases.reduce((sum, phase) => sum + phase[1], 0) || 1;
+  const whole = Math.max(...data.phases.map(([, begun, seconds]) => begun + seconds)) || 1;
   const bars = make("div", { class: "bars times" });
-  let begun = 0;
-  for (const [name, seconds, figures] of data.phases) {
+  for (const [name, begun, seconds, figures] of data.phases) {
     const bar = make("span", { class: "bar" });
     bar.style.width = `${seconds / whole * 100}%`;
     bar.style.marginLeft = `${Math.min(begun / whole * 100, 99)}%`;
-    begun += seconds;
     const pair = make("div", { class: "pair", "aria-hidden": "true" }, bar);
     bars.append(make("div", { class: "entry" }, make("span", { class: "name" }, name), pair, make("span", { class: "figures" }, figures)));
   }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::super::super::figures::{self, count, counted};
-use super::super::super::model::{Answer, Body, Change, Difference, FileKind, Phase, Probe, RemovedPath, Report};
+use super::super::super::model::{Answer, Body, Change, Difference, FileKind, Phase, Probe, RemovedPath, Report, Secret};
 use crate::image::path::printable;
 
 /// Rows of a table: a browser lays out so many in a moment.
@@ -57,10 +57,12 @@ impl Table {
 pub fn wrong(report: &Report) -> Vec<Table> {
     let missed = report.missed_budgets().map(|standing| vec![clean(&standing.line)]).collect();
     let verify = report.verify.as_ref();
+    let open = report.open_secrets().unwrap_or_default().iter().map(|secret| vec![clean(&secret.line())]).collect();
     let differences = verify.map(|verify| verify.differences.iter().map(difference).collect()).unwrap_or_default();
     let log = verify.map(|verify| verify.log_tail.iter().map(|line| vec![clean(line)]).collect()).unwrap_or_default();
     let tables = [
         Table::new("Missed budgets", &["budget"], missed).open(),
+        Table::new("Secrets that are still present", &["what looks like a secret"], open).open(),
         Table::new("Answers that differ", &["request", "expected", "got"], differences).open(),
         Table::new("Last lines of the slim image's log", &["line"], log),
     ];
@@ -94,12 +96,28 @@ pub fn details(report: &Report, removed: Option<&[RemovedPath]>) -> Vec<Table> {
         packages(report, removed),
         Table::new(&title, &["request", "", "original", "slim image"], asked),
         Table::new("Budgets", &["budget", ""], budgets.collect()),
+        secrets(report),
         config(report),
     ];
     tables.extend(how_it_ran(report));
     tables.extend(rounds(report));
     tables.extend(around_files(report));
     tables.into_iter().filter_map(Table::some).collect()
+}
+
+/// What looks like a secret, the open ones apart: those stand above.
+fn secrets(report: &Report) -> Table {
+    let row = |secret: &Secret| {
+        let state = match (secret.present, &secret.package) {
+            (false, _) => "gone".to_owned(),
+            (true, Some(package)) => format!("stays, of the package {}", clean(package)),
+            (true, None) => "STILL PRESENT".to_owned(),
+        };
+        vec![clean(&secret.line()), state]
+    };
+    let rows: Vec<_> = report.secrets.iter().flatten().map(row).collect();
+    let gone = report.gone_secrets();
+    Table::new(&format!("Secrets: {}", counted(gone, "is gone", "are gone")), &["what looks like a secret", ""], rows)
 }
 
 /// The image and what was made of it.
