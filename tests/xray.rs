@@ -142,8 +142,10 @@ fn what_a_later_layer_deletes_is_found_and_no_value_is_told() {
     let equal = xray["duplicates"].as_array().unwrap().iter().find(|group| group["paths"][0] == "/srv/one").unwrap();
     assert_eq!((equal["spent_bytes"].as_u64(), equal["paths"].as_array().unwrap().len()), (Some(same.len() as u64), 2));
     let text = told(&built.0, &[]);
-    let deleted = format!("private key (PEM) CANA*** in /srv/key.pem:2, deleted by layer {}, still in layer {}", top - 1, top - 2);
+    let deleted = format!("private key (PEM) CANA*** in /srv/key.pem:2, deleted by layer {}, still in layer {}; slimmed: gone", top - 1, top - 2);
     assert!(text.contains(&deleted), "{text}");
+    assert_eq!((&key["slimming"], &env["slimming"]), (&"removes".into(), &"removes_untouched".into()));
+    assert_eq!(of("github-token", "environment", None)["slimming"], "keeps");
     assert!(told(&built.0, &["--format", "markdown", "--top", "3"]).contains("#### secrets"));
 }
 

@@ -95,6 +95,7 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
     for secret in &mut secrets {
         let owner = secret.path.as_ref().and_then(|path| found.owner(path));
         secret.package = owner.map(|package| format!("{}:{}", package.system, package.name));
+        secret.slimming = secret.fate();
     }
     secrets.sort();
     let mut warnings = found.warnings.clone();

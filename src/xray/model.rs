@@ -111,11 +111,13 @@ pub struct Secret {
     pub replaced: bool,
     /// The first characters, at most four; empty where there is no value.
     pub shown: String,
+    /// What `slim build` does to it; see [`Secret::fate`].
+    pub slimming: Slimming,
 }
 
 impl Secret {
-    /// What `slim build` does to it.
-    pub fn slimming(&self) -> Slimming {
+    /// What `slim build` does to it, by where it is and whether it is still there.
+    pub fn fate(&self) -> Slimming {
         match (self.place, self.gone_in) {
             (Place::File, Some(_)) => Slimming::Removes,
             (Place::File, None) => Slimming::RemovesUntouched,
@@ -125,7 +127,7 @@ impl Secret {
 }
 
 /// What slimming does to a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slimming {
     /// Removes it: the result is one layer, and has nothing that a lower one hides.
@@ -133,6 +135,7 @@ pub enum Slimming {
     /// Removes the file unless the run touches it.
     RemovesUntouched,
     /// Keeps the config that it is in.
+    #[default]
     Keeps,
 }
 

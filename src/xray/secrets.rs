@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use regex::Regex;
 
-use super::model::{Place, Secret};
+use super::model::{Place, Secret, Slimming};
 use super::rules::{Hit, Rules};
 use crate::image::{ImageConfig, ImagePath};
 use crate::report::Redactor;
@@ -164,6 +164,7 @@ fn empty(place: Place) -> Secret {
         gone_in: None,
         replaced: false,
         shown: String::new(),
+        slimming: Slimming::default(),
     }
 }
 

@@ -60,10 +60,10 @@ pub fn of_secret(secret: &Secret) -> String {
         (Some(layer), None) => text.push_str(&format!(", layer {layer}")),
         (None, _) => {}
     }
-    text.push_str(match secret.slimming() {
-        Slimming::Removes => "; slimming removes it",
-        Slimming::RemovesUntouched => "; slimming removes it unless the run touches it",
-        Slimming::Keeps => "; slimming keeps it",
+    text.push_str(match secret.slimming {
+        Slimming::Removes => "; slimmed: gone",
+        Slimming::RemovesUntouched => "; slimmed: gone unless used",
+        Slimming::Keeps => "; slimmed: stays",
     });
     text
 }
