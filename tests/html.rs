@@ -246,8 +246,8 @@ fn it_is_read_on_a_phone_in_the_dark_and_by_keyboard_and_screen_reader() {
     assert_ne!(backs[2], backs[3]);
     let titles = browser.text("[...document.querySelectorAll('h1, h2')].map(h => h.textContent).join('; ')");
     let wanted = "FAILED: 1 of 2 answers differs: GET /about.html; last run: no new path; Answers that differ; \
-        Last lines of the slim image's log; Before and after; 1 warning; Attack surface; Why files stay; What stays and what goes; Files; \
-        Probes: 1 of 2 answers; Changes of the config; How it ran; Files of your own; Walked directories; Touched and left out; Time";
+        Last lines of the slim image's log; Secrets that are still present; Before and after; 1 warning; Attack surface; Why files stay; What stays and what goes; Files; \
+        Probes: 1 of 2 answers; What looks like a secret: 2, 1 gone; Changes of the config; How it ran; Files of your own; Walked directories; Touched and left out; Time";
     assert_eq!(titles, wanted, "the verdict comes first");
     let cells = browser.text("[...document.querySelectorAll('td, .figures')].map(c => c.textContent).join('; ')");
     for wanted in ["GET /about.html; 200 text/html, 5 bytes; 500 text/html, 4 bytes", "188 MB → 5.46 MB (-97.1 %)", "programs; 6; 2"] {

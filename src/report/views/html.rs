@@ -43,7 +43,7 @@ pub fn html(report: &Report, removed: Option<&[RemovedPath]>) -> String {
         floor: tables::floor(report),
         second: tables::summary(report),
         files: Columns::new(report, removed),
-        rest: tables::details(report, removed),
+        rest: tables::details(report),
         phases: report.phases.iter().map(|phase| (printable(phase.name.as_bytes()), phase.start, phase.seconds, tables::spent(phase))).collect(),
     };
     let kind = match report.verdict.kind {

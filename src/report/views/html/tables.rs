@@ -1,11 +1,9 @@
 //! Tables: everything of a report but its paths, in words. A table without rows is not there.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::super::super::figures::{self, count, counted};
-use super::super::super::model::{Answer, Body, Change, Difference, FileKind, Phase, Probe, RemovedPath, Report, Secret};
+use super::super::super::model::{Answer, Body, Change, Difference, Package, Phase, Probe, Report, Secret};
 use crate::image::path::printable;
 
 /// Rows of a table: a browser lays out so many in a moment.
@@ -62,9 +60,9 @@ pub fn wrong(report: &Report) -> Vec<Table> {
     let log = verify.map(|verify| verify.log_tail.iter().map(|line| vec![clean(line)]).collect()).unwrap_or_default();
     let tables = [
         Table::new("Missed budgets", &["budget"], missed).open(),
-        Table::new("Secrets that are still present", &["what looks like a secret"], open).open(),
         Table::new("Answers that differ", &["request", "expected", "got"], differences).open(),
         Table::new("Last lines of the slim image's log", &["line"], log),
+        Table::new("Secrets that are still present", &["what looks like a secret"], open).open(),
     ];
     tables.into_iter().filter_map(Table::some).collect()
 }
@@ -85,7 +83,7 @@ pub fn summary(report: &Report) -> Vec<Table> {
 }
 
 /// Everything else.
-pub fn details(report: &Report, removed: Option<&[RemovedPath]>) -> Vec<Table> {
+pub fn details(report: &Report) -> Vec<Table> {
     let passed = report.probes.iter().filter(|probe| probe.passed).count() as u64;
     let title = format!("Probes: {} of {} answers", count(passed), count(report.probes.len() as u64));
     // What failed is what the table is opened for.
@@ -93,7 +91,7 @@ pub fn details(report: &Report, removed: Option<&[RemovedPath]>) -> Vec<Table> {
     let asked = bad.into_iter().chain(good).map(probe).collect();
     let budgets = report.budgets.iter().map(|standing| vec![clean(&standing.line), if standing.kept { "kept" } else { "missed" }.to_owned()]);
     let mut tables = vec![
-        packages(report, removed),
+        packages(report),
         Table::new(&title, &["request", "", "original", "slim image"], asked),
         Table::new("Budgets", &["budget", ""], budgets.collect()),
         secrets(report),
@@ -116,8 +114,8 @@ fn secrets(report: &Report) -> Table {
         vec![clean(&secret.line()), state]
     };
     let rows: Vec<_> = report.secrets.iter().flatten().map(row).collect();
-    let gone = report.gone_secrets();
-    Table::new(&format!("Secrets: {}", counted(gone, "is gone", "are gone")), &["what looks like a secret", ""], rows)
+    let title = format!("What looks like a secret: {}, {} gone", count(rows.len() as u64), count(report.gone_secrets()));
+    Table::new(&title, &["what looks like a secret", ""], rows)
 }
 
 /// The image and what was made of it.
@@ -188,40 +186,24 @@ fn body(body: &Body) -> String {
 }
 
 /// What is there of each package, and what goes.
-fn packages(report: &Report, removed: Option<&[RemovedPath]>) -> Table {
-    // Kept files and bytes, removed files and bytes.
-    let mut sums: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
-    for kept in report.kept.iter().filter(|kept| kept.kind != FileKind::Directory) {
-        let Some(package) = &kept.package else { continue };
-        let sum = sums.entry(package).or_default();
-        sum[0] += 1;
-        sum[1] += kept.own_bytes();
-    }
-    for gone in removed.unwrap_or_default().iter().filter(|gone| gone.kind != FileKind::Directory) {
-        let Some(package) = &gone.package else { continue };
-        let sum = sums.entry(package).or_default();
-        sum[2] += 1;
-        sum[3] += gone.size;
-    }
-    let row = |(package, [kept, kept_bytes, gone, gone_bytes]): (&str, [u64; 4])| {
-        let state = match (removed, kept, gone) {
-            (None, _, _) => "something stays",
-            (Some(_), 0, _) => "removed",
-            (Some(_), _, 0) => "whole",
-            (Some(_), _, _) => "in part",
+fn packages(report: &Report) -> Table {
+    let row = |package: &&Package| {
+        let state = match (package.kept_files, package.files - package.kept_files.min(package.files)) {
+            (0, _) => "removed",
+            (_, 0) => "whole",
+            _ => "in part",
         };
-        let cells = [count(kept), figures::bytes(kept_bytes), count(gone), figures::bytes(gone_bytes)];
-        [clean(package), state.to_owned()].into_iter().chain(cells).collect()
+        let name = format!("{}:{} {}", package.system, package.name, package.version);
+        let cells = [package.files, package.kept_files].map(count);
+        let [files, kept_files] = cells;
+        let [bytes, kept_bytes] = [package.bytes, package.kept_bytes].map(figures::bytes);
+        [clean(name.trim_end()), state.to_owned()].into_iter().chain([kept_files, kept_bytes, files, bytes]).collect()
     };
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by(|a, b| (b.1[1], b.1[3]).cmp(&(a.1[1], a.1[3])).then(a.0.cmp(b.0)));
-    let title = counted(sums.len() as u64, "package", "packages");
-    let rows = sums.into_iter().map(row).collect();
-    let note = match removed {
-        None => "The list of removed paths was not there: what went of each is not known",
-        Some(_) => "Of whole ones no file goes; what a removed file weighs is counted for each of its names",
-    };
-    Table::new(&title, &["package", "", "files that stay", "bytes", "files that go", "bytes"], rows).right(&[2, 3, 4, 5]).note(note)
+    let mut packages: Vec<&Package> = report.packages.iter().collect();
+    packages.sort_by_key(|package| std::cmp::Reverse((package.kept_bytes, package.bytes)));
+    let title = counted(packages.len() as u64, "package", "packages");
+    let rows = packages.iter().map(row).collect();
+    Table::new(&title, &["package", "", "files that stay", "bytes", "files before", "bytes"], rows).right(&[2, 3, 4, 5]).note("Of whole ones no file goes")
 }
 
 fn config(report: &Report) -> Table {
@@ -313,19 +295,16 @@ mod tests {
     #[test]
     fn an_empty_report_has_no_tables() {
         let report = Report::default();
-        let tables = [wrong(&report), summary(&report), details(&report, None)].into_iter().flatten();
+        let tables = [wrong(&report), summary(&report), details(&report)].into_iter().flatten();
         assert_eq!(tables.map(|table| table.title).collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]
-    fn a_package_is_whole_in_part_or_removed_only_where_the_list_says_so() {
-        let kept = |path: &str, package: &str| serde_json::from_value(serde_json::json!({ "path": path, "kind": "file", "package": package })).unwrap();
-        let gone = |path: &str, package: &str| serde_json::from_value(serde_json::json!({ "path": path, "kind": "file", "package": package })).unwrap();
-        let report = Report { kept: vec![kept("/a", "dpkg:whole"), kept("/b", "dpkg:part")], ..Report::default() };
-        let removed = [gone("/c", "dpkg:part"), gone("/d", "dpkg:gone")];
-        let states = |table: Table| table.rows.into_iter().map(|row| row[..2].join(" ")).collect::<Vec<_>>();
-        assert_eq!(states(packages(&report, Some(&removed))), ["dpkg:gone removed", "dpkg:part in part", "dpkg:whole whole"]);
-        assert_eq!(states(packages(&report, None)), ["dpkg:part something stays", "dpkg:whole something stays"]);
+    fn a_package_is_whole_in_part_or_removed() {
+        let package = |name: &str, kept_files| Package { system: "dpkg".into(), name: name.into(), version: "1".into(), files: 2, kept_files, ..Package::default() };
+        let report = Report { packages: vec![package("gone", 0), package("part", 1), package("whole", 2)], ..Report::default() };
+        let states: Vec<String> = packages(&report).rows.into_iter().map(|row| row[..2].join(" ")).collect();
+        assert_eq!(states, ["dpkg:gone 1 removed", "dpkg:part 1 in part", "dpkg:whole 1 whole"]);
     }
 
     #[test]
@@ -340,7 +319,7 @@ mod tests {
             "scripts": [{ "path": "/s", "calls": [{ "name": "sed", "path": "/bin/sed" }, { "name": "ls", "path": "/bin/ls", "kept": true }] }],
         }))
         .unwrap();
-        let tables: Vec<Table> = wrong(&report).into_iter().chain(details(&report, None)).collect();
+        let tables: Vec<Table> = wrong(&report).into_iter().chain(details(&report)).collect();
         let told = |title: &str| tables.iter().find(|table| table.title == title).map(|table| table.rows.concat().join("|"));
         for (title, rows) in [
             ("Missed budgets", "shells: 2"),
