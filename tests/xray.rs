@@ -143,7 +143,8 @@ fn what_a_later_layer_deletes_is_found_and_no_value_is_told() {
     assert_eq!((equal["spent_bytes"].as_u64(), equal["paths"].as_array().unwrap().len()), (Some(same.len() as u64), 2));
     let text = told(&built.0, &[]);
     let deleted = format!("private key (PEM) CANA*** in /srv/key.pem:2, deleted by layer {}, still in layer {}; slimmed: gone", top - 1, top - 2);
-    assert!(text.contains(&deleted), "{text}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains(&deleted), "{text}");
     assert_eq!((&key["slimming"], &env["slimming"]), (&"removes".into(), &"removes_untouched".into()));
     assert_eq!(of("github-token", "environment", None)["slimming"], "keeps");
     assert!(told(&built.0, &["--format", "markdown", "--top", "3"]).contains("#### secrets"));

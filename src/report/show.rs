@@ -82,7 +82,7 @@ pub fn cut(text: &str, width: usize) -> String {
 }
 
 /// A printable text on as many lines as it takes; what the first begins with, and the others.
-fn wrap(text: &str, width: usize, (first, others): (&str, &str)) -> Vec<String> {
+pub fn wrap(text: &str, width: usize, (first, others): (&str, &str)) -> Vec<String> {
     let (mut lines, mut line, mut empty) = (Vec::new(), first.to_owned(), true);
     for word in text.split(' ') {
         if !empty && line.width() + 1 + word.width() > width {

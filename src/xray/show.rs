@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::model::{Found, Layer, Place, Secret, Slimming, Xray};
 use crate::image::path::printable;
 use crate::report::figures::{self, count, counted};
-use crate::report::show::{Paint, Style};
+use crate::report::show::{Paint, Style, wrap};
 
 /// Columns of the labels.
 const LABEL: usize = 11;
@@ -169,7 +169,8 @@ impl Lines {
             self.painted(Paint::Bad, &format!("  {:<LABEL$}{}", "secrets", count(own.len() as u64)));
         }
         for secret in own.iter().take(top) {
-            self.push(&format!("    {}", of_secret(secret)));
+            let text = printable(of_secret(secret).as_bytes());
+            self.lines.extend(wrap(&text, self.style.width, ("    ", "      ")));
         }
         self.more(own.len(), top);
         if !of_packages.is_empty() {
