@@ -201,7 +201,7 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
     }
     let (slim, proof) = prove::prove(session, &subject, &helper, &mut recorded, report).await?;
     if let Some(searching) = recorded.searching.take() {
-        searching.tell(session, &subject, &mut recorded.image, report).await?;
+        searching.tell(session, &subject, &mut recorded.image, report).await;
     }
     slim::tell_losses(session, &slim, &recorded.image.pristine);
     session.leaving.add(recorded.image.pristine.close(), None);

@@ -16,6 +16,7 @@ use super::untouched::Untouched;
 use crate::image::{ImageConfig, ImagePath};
 use crate::keep::{self, KeepSet};
 use crate::pack::archive::PackedImage;
+use crate::report::figures::counted;
 use crate::report::{Builder, model};
 use crate::store::merge::Merge;
 use crate::xray::model::{Place, Secret};
@@ -53,11 +54,22 @@ impl Searching {
         Ok(Self { task: tokio::task::spawn_blocking(move || search(layer, &config, goes)) })
     }
 
-    /// Waits for it, and reads what else has to be read.
-    ///
-    /// # Errors
-    /// When the layer or the image cannot be read.
-    pub async fn tell(self, session: &Session<'_>, subject: &Subject, untouched: &mut Untouched, report: &mut Builder) -> Result<()> {
+    /// Waits for it, reads what else has to be read, and tells. A build does not fail for want of it: then nobody looked.
+    pub async fn tell(self, session: &Session<'_>, subject: &Subject, untouched: &mut Untouched, report: &mut Builder) {
+        match self.secrets(subject, untouched).await {
+            Ok(secrets) => {
+                let open = secrets.iter().filter(|secret| secret.is_open()).count() as u64;
+                if open > 0 {
+                    let what = counted(open, "place looks like a secret and is", "places look like secrets and are");
+                    session.warn(format!("{what} STILL PRESENT in the slim image: {}", remedy(&secrets)));
+                }
+                report.secrets(secrets);
+            }
+            Err(error) => session.warn(format!("nobody looked for secrets: {error:#}")),
+        }
+    }
+
+    async fn secrets(self, subject: &Subject, untouched: &mut Untouched) -> Result<Vec<model::Secret>> {
         let Found { stay, mut gone, asked } = self.task.await.context("look for secrets")?.context("look for secrets")?;
         let texts = untouched.pristine.texts(asked).await.context("look for secrets in what goes")?;
         for (path, text) in &texts {
@@ -70,13 +82,8 @@ impl Searching {
         secrets.extend(gone);
         secrets.sort();
         secrets.dedup();
-        let open = secrets.iter().filter(|secret| secret.is_open()).count() as u64;
-        if open > 0 {
-            let what = crate::report::figures::counted(open, "place looks like a secret and is", "places look like secrets and are");
-            session.warn(format!("{what} STILL PRESENT in the slim image: {}", remedy(&secrets)));
-        }
-        report.secrets(secrets);
-        Ok(())
+        secrets.sort_by_key(|secret| !secret.present);
+        Ok(secrets)
     }
 }
 
