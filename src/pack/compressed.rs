@@ -57,6 +57,21 @@ impl Drop for Measuring {
     }
 }
 
+/// Bytes of a plain stream as gzip, measured in the same way. Blocks.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn size(mut plain: impl io::Read) -> io::Result<u64> {
+    let mut gzip = GzEncoder::new(Count(0), Compression::new(LEVEL));
+    let mut block = vec![0u8; BLOCK];
+    loop {
+        match plain.read(&mut block)? {
+            0 => return Ok(gzip.finish()?.0),
+            read => gzip.write_all(&block[..read])?,
+        }
+    }
+}
+
 /// `None` when it was stopped. Reads at offsets of its own: others move the file's position.
 fn gzipped(file: &File, bytes: u64, stop: &AtomicBool) -> io::Result<Option<u64>> {
     let mut gzip = GzEncoder::new(Count(0), Compression::new(LEVEL));
@@ -102,6 +117,7 @@ mod tests {
         let expected = whole.finish().unwrap().len() as u64;
         let measured = gzipped(&file, text.len() as u64, &AtomicBool::new(false)).unwrap().unwrap();
         assert!(measured.abs_diff(expected) < expected / 100, "{measured}, {expected}");
+        assert!(size(&text[..]).unwrap().abs_diff(measured) < expected / 100);
         assert_eq!(gzipped(&file, text.len() as u64, &AtomicBool::new(true)).unwrap(), None);
         assert!(gzipped(&file, text.len() as u64 + 1, &AtomicBool::new(false)).is_err());
     }

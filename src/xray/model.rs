@@ -1,6 +1,6 @@
 //! Model: what an image holds, as one document. The views show it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::image::ImagePath;
 
@@ -8,7 +8,7 @@ use crate::image::ImagePath;
 pub const SCHEMA: &str = "slim.xray/1";
 
 /// One image's contents.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Xray {
     /// [`SCHEMA`].
     pub schema: String,
@@ -37,7 +37,7 @@ pub struct Xray {
 }
 
 /// The image itself.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct About {
     /// What the user called it.
     #[serde(rename = "ref")]
@@ -79,7 +79,7 @@ pub struct About {
 }
 
 /// Something that looks like a secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Secret {
     /// The package that brought the file, `SYSTEM:NAME`; `None` for what no package owns. What packages bring is
     /// public, and stands last.
@@ -107,7 +107,7 @@ pub struct Secret {
 }
 
 /// Where a secret is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// In a file of a layer.
@@ -121,7 +121,7 @@ pub enum Place {
 }
 
 /// One layer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
     /// From 1, the lowest first.
     pub number: u64,
@@ -144,7 +144,7 @@ pub struct Layer {
 }
 
 /// Paths that a layer changed, directories not counted.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Changes {
     /// How many.
     pub files: u64,
@@ -155,7 +155,7 @@ pub struct Changes {
 }
 
 /// A path and how much is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weight {
     /// The path.
     pub path: ImagePath,
@@ -164,7 +164,7 @@ pub struct Weight {
 }
 
 /// One instruction of the reconstructed Dockerfile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
     /// As a Dockerfile has it, secrets masked.
     pub text: String,
@@ -173,7 +173,7 @@ pub struct Instruction {
 }
 
 /// One package.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Package {
     /// `dpkg`, `python` ...
     pub system: String,
@@ -188,7 +188,7 @@ pub struct Package {
 }
 
 /// What no package owns.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Unowned {
     /// How many files.
     pub files: u64,
@@ -199,7 +199,7 @@ pub struct Unowned {
 }
 
 /// What an attacker would look for.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Surface {
     /// Files that can be executed and are no libraries. Their paths are not listed.
     pub programs: Found,
@@ -224,7 +224,7 @@ pub struct Surface {
 }
 
 /// Paths of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// How many.
     pub count: u64,
@@ -233,7 +233,7 @@ pub struct Found {
 }
 
 /// Equal files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicate {
     /// Content of one of them.
     pub bytes: u64,
