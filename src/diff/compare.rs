@@ -228,24 +228,24 @@ fn time(before: &Side, after: &Side) -> Option<Vec<Phase>> {
     Some(phases)
 }
 
-/// What was asked for and is not known, with whose fault that is.
+/// What was asked for and is not known: a line for the side, or the two, that do not say it.
 fn unknown(diff: &Diff, before: &Side, after: &Side) -> Vec<String> {
     let without = |known: fn(&Side) -> bool| {
         let names: Vec<&str> = [before, after].into_iter().filter(|side| !known(side)).map(|side| side.about.given.as_str()).collect();
         names.join(" and ")
     };
-    let mut unknown = Vec::new();
-    let mut missing = |what: &str, whose: String| {
-        if !whose.is_empty() {
-            unknown.push(format!("{what} ({whose})"));
-        }
+    let mut unknown: Vec<(String, String)> = Vec::new();
+    let mut missing = |what: &str, whose: String| match unknown.iter_mut().find(|(known, _)| *known == whose) {
+        _ if whose.is_empty() => {}
+        Some((_, line)) => line.push_str(&format!("; {what}")),
+        None => unknown.push((whose, what.to_owned())),
     };
     for section in &diff.only {
         match section {
             Section::Sizes => {
                 missing("size", without(|side| side.size.is_some()));
                 missing("compressed size", without(|side| side.compressed.is_some()));
-                missing("what a host pulls: layers", without(|side| side.layers.is_some()));
+                missing("layers, and so what a host pulls", without(|side| side.layers.is_some()));
             }
             Section::Layers if !diff.only.contains(&Section::Sizes) => missing("layers", without(|side| side.layers.is_some())),
             Section::Files => {
@@ -269,5 +269,5 @@ fn unknown(diff: &Diff, before: &Side, after: &Side) -> Vec<String> {
             Section::Secrets | Section::Layers | Section::Probes | Section::Time => {}
         }
     }
-    unknown
+    unknown.into_iter().map(|(whose, line)| format!("{line} ({whose})")).collect()
 }

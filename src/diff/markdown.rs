@@ -51,9 +51,9 @@ fn failing(page: &mut String, diff: &Diff, top: usize) {
         page.push_str(&format!("- and {} more\n", count((probes.failing.len() - top) as u64)));
     }
     let names = |names: &[String]| names.iter().take(top).map(|name| code(name)).collect::<Vec<_>>().join(" ");
-    for (what, list) in [("pass now", &probes.mended), ("not asked any more", &probes.gone)] {
+    for (what, list) in [("passing now", &probes.mended), ("not asked any more", &probes.gone)] {
         if !list.is_empty() {
-            page.push_str(&format!("- {} {what}: {}\n", counted(list.len() as u64, "probe", "probes"), names(list)));
+            page.push_str(&format!("- {what}, {}: {}\n", counted(list.len() as u64, "probe", "probes"), names(list)));
         }
     }
 }

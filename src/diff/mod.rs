@@ -44,11 +44,21 @@ pub async fn diff(plan: &DiffPlan) -> Result<Diff> {
     let after = opened(&plan.after)?;
     let before = fetched(before).await?;
     let after = fetched(after).await?;
+    let monitor = [&plan.before, &plan.after].into_iter().find_map(|subject| match subject {
+        Subject::Image(image) => Some(image.access.monitor.clone()),
+        Subject::File(_) => None,
+    });
+    if let Some(monitor) = &monitor {
+        monitor.tell(Fact::Phase { name: "compare", detail: "every layer is read, and compressed where nobody says its size".into() });
+    }
     let stop = Stop::default();
     let stopped = stop.0.clone();
     let [before, after] = tokio::task::spawn_blocking(move || sides([before, after], &stopped)).await.context("read the images")??;
     let mut diff = compare::compare(&before, &after, &plan.only);
     diff.budgets = budget::standings(&plan.rules, &before, &after);
+    if let Some(monitor) = &monitor {
+        monitor.tell(Fact::PhaseDone { name: "compare", detail: String::new() });
+    }
     Ok(diff)
 }
 
@@ -149,9 +159,9 @@ impl Diff {
     pub fn tell(&self, plan: &DiffPlan, style: Style) -> String {
         match plan.format {
             Format::Text => show::show(self, plan.top, style),
-            Format::Markdown => markdown::markdown(self, plan.top),
-            Format::Json => to_json(&self.cut(plan.top)),
-            Format::Csv => csv::csv(self, plan.top),
+            Format::Markdown => markdown::markdown(self, plan.top.unwrap_or(plan::TOP)),
+            Format::Json => to_json(&self.cut(plan.top.unwrap_or(plan::TOP_JSON))),
+            Format::Csv => csv::csv(self, plan.top.unwrap_or(usize::MAX)),
         }
     }
 

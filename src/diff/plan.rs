@@ -20,9 +20,9 @@ use crate::xray::XrayPlan;
 use crate::xray::plan::{place, registry};
 
 /// Entries of each list for people, where nobody says.
-const TOP: usize = 10;
+pub const TOP: usize = 10;
 /// The same for programs.
-const TOP_JSON: usize = 10_000;
+pub const TOP_JSON: usize = 10_000;
 
 /// What is compared, and how it is told.
 pub struct DiffPlan {
@@ -32,8 +32,8 @@ pub struct DiffPlan {
     pub after: Subject,
     /// Which sections.
     pub only: Vec<Section>,
-    /// Entries of each list.
-    pub top: usize,
+    /// Entries of each list; `None`: what the format has where nobody says.
+    pub top: Option<usize>,
     /// How it is told.
     pub format: Format,
     /// Where; `None`: stdout.
@@ -74,12 +74,7 @@ pub fn plan(common: &Common, args: &DiffArgs, origins: &Origins, vars: &Vars, mo
         writable(path).map_err(|why| here.wrong("output", why).into_error())?;
     }
     let [before, after] = subjects(common, args, here, &monitor).map_err(usage)?;
-    let default = match format {
-        Format::Text | Format::Markdown => TOP,
-        Format::Json => TOP_JSON,
-        Format::Csv => usize::MAX,
-    };
-    let top = args.top.map_or(default, |top| top as usize);
+    let top = args.top.map(|top| top as usize);
     Ok(DiffPlan { before, after, only, top, format, output: args.own_output.clone(), rules })
 }
 

@@ -61,7 +61,7 @@ fn sizes(side: &mut Side, image: &Image) {
     let known = image.size_bytes > 0 || image.layers > 0 || image.files > 0;
     let figure = |figure: u64| known.then_some(figure);
     side.size = figure(image.size_bytes);
-    side.content = figure(image.content_bytes);
+    side.content = figure(image.content_bytes).filter(|bytes| *bytes > 0 || image.size_bytes == 0);
     side.file_count = figure(image.files);
     side.layer_count = figure(image.layers);
     side.compressed = image.compressed_bytes.map(|bytes| (bytes, Measured::Report));

@@ -3,19 +3,21 @@
 
 use super::model::{Diff, Fate, File, FileList, Package, Pair, Programs, Section, Share, State};
 use super::packages::word;
+use super::plan::TOP;
 use crate::image::path::printable;
 use crate::report::figures::{self, count, counted};
-use crate::report::model::{Group, VerdictKind};
+use crate::report::model::{FileKind, Group, VerdictKind};
 use crate::report::show::{Paint, Style, cut, verdict_paint};
 use crate::xray::show::{Lines, of_secret};
 
 /// Columns of a figure.
 const FIGURE: usize = 10;
-/// Paths that a line of programs names.
+/// Paths that a line names, and entries of the lists that matter less, where nobody says how many he wants.
 const NAMED: usize = 4;
 
-/// The text, each line ended by a newline. `top`: so many entries of each list.
-pub fn show(diff: &Diff, top: usize, style: Style) -> String {
+/// The text, each line ended by a newline. `top`: so many entries of each list; where nobody said so, what comes to one
+/// screen.
+pub fn show(diff: &Diff, top: Option<usize>, style: Style) -> String {
     let mut lines = Lines::new(style);
     lines.painted(Paint::Strong, &format!("{} -> {}", diff.before.given, diff.after.given));
     for note in &diff.notes {
@@ -25,7 +27,7 @@ pub fn show(diff: &Diff, top: usize, style: Style) -> String {
         let (paint, word) = if standing.kept { (Paint::Good, "kept") } else { (Paint::Bad, "MISSED") };
         lines.painted(paint, &format!("  {word:<LABEL$}{}", standing.line, LABEL = 11));
     }
-    let mut show = Show { diff, top, lines };
+    let mut show = Show { diff, top: top.unwrap_or(TOP), few: top.unwrap_or(NAMED), lines };
     show.verdict();
     for section in &diff.only {
         match section {
@@ -40,12 +42,9 @@ pub fn show(diff: &Diff, top: usize, style: Style) -> String {
             Section::Time => show.time(),
         }
     }
-    if !diff.unknown.is_empty() {
-        let mut lines = vec![format!("  {:<11}{}", "not known", printable(diff.unknown[0].as_bytes()))];
-        lines.extend(diff.unknown[1..].iter().map(|line| format!("  {:<11}{}", "", printable(line.as_bytes()))));
-        for line in lines {
-            show.lines.painted(Paint::Faint, &line);
-        }
+    for (at, line) in diff.unknown.iter().enumerate() {
+        let parts: Vec<String> = line.split("; ").map(str::to_owned).collect();
+        show.lines.listed(if at == 0 { "not known" } else { "" }, &parts);
     }
     show.lines.text()
 }
@@ -170,6 +169,7 @@ pub fn heaviest(groups: &[Group], top: usize) -> Vec<&Group> {
 struct Show<'a> {
     diff: &'a Diff,
     top: usize,
+    few: usize,
     lines: Lines,
 }
 
@@ -186,7 +186,8 @@ impl Show<'_> {
     }
 
     fn sizes(&mut self) {
-        for (name, before, after, change) in figures_of(self.diff) {
+        // What is left of content when layers are merged is told elsewhere.
+        for (name, before, after, change) in figures_of(self.diff).into_iter().filter(|(name, ..)| name != "content") {
             self.lines.push(&format!("  {name:<11}{before:>FIGURE$} -> {after:>FIGURE$}  {change:>9}"));
         }
         if let Some(pull) = of_pull(self.diff) {
@@ -227,10 +228,10 @@ impl Show<'_> {
             self.lines.push(&format!("    + {}", of_secret(secret)));
         }
         self.lines.more(new.len(), self.top);
-        for secret in gone.iter().take(self.top.min(NAMED)) {
+        for secret in gone.iter().take(self.few) {
             self.lines.push(&format!("    - {}", of_secret(secret)));
         }
-        self.lines.more(gone.len(), self.top.min(NAMED));
+        self.lines.more(gone.len(), self.few);
     }
 
     fn programs(&mut self) {
@@ -257,10 +258,15 @@ impl Show<'_> {
             return;
         }
         self.lines.labelled("packages", &of_packages(self.diff));
-        for package in packages.list.iter().take(self.top) {
-            self.lines.push(&format!("    {} {}", sign(package.state), of_package(package)));
+        let mut told = 0;
+        for state in [Fate::New, Fate::Version, Fate::More, Fate::Part, Fate::Gone] {
+            let most = if matches!(state, Fate::Part | Fate::Gone) { self.few } else { self.top };
+            for package in packages.list.iter().filter(|package| package.state == state).take(most) {
+                self.lines.push(&format!("    {} {}", sign(package.state), of_package(package)));
+                told += 1;
+            }
         }
-        self.lines.more(packages.list.len(), self.top);
+        self.lines.more(packages.list.len(), told);
     }
 
     fn files(&mut self) {
@@ -271,19 +277,25 @@ impl Show<'_> {
         self.list(&files.added, "+");
         self.list(&files.changed, "~");
         // What is gone is told by its directories: there may be thousands of files, and no reason to name each.
-        let groups = heaviest(&files.removed.groups, self.top);
+        let groups = heaviest(&files.removed.groups, self.few);
         for group in &groups {
             let size = figures::bytes(group.bytes);
             self.lines.push(&format!("    - {size:>8} {:<40} {}", group.directory.to_string(), counted(group.files, "file", "files")));
         }
-        self.lines.more(files.removed.groups.len(), self.top);
+        let rest = files.removed.groups.len().saturating_sub(self.few) as u64;
+        if rest > 0 {
+            self.lines.push(&format!("    and {} (--top, --json)", counted(rest, "more directory", "more directories")));
+        }
     }
 
     fn list(&mut self, list: &FileList, sign: &str) {
         for file in list.list.iter().take(self.top) {
-            let size = file.bytes.after.map(figures::bytes).unwrap_or_default();
+            let size = match file.kind {
+                FileKind::Directory => String::new(),
+                _ => file.bytes.after.map(figures::bytes).unwrap_or_default(),
+            };
             let path = cut(&file.path.to_string(), 60);
-            self.lines.push(&format!("    {sign} {size:>8} {path:<40} {}", of_file(file)));
+            self.lines.push(format!("    {sign} {size:>8} {path:<40} {}", of_file(file)).trim_end());
         }
         self.lines.more(list.list.len(), self.top);
     }
@@ -291,11 +303,11 @@ impl Show<'_> {
     fn config(&mut self) {
         let Some(changes) = self.diff.config.as_ref().filter(|changes| !changes.is_empty()) else { return };
         self.lines.labelled("settings", &counted(changes.len() as u64, "changed", "changed"));
-        for change in changes.iter().take(self.top) {
+        for change in changes.iter().take(self.few) {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
             self.lines.push(&format!("    {} {} -> {}", change.field, value(&change.from), value(&change.to)));
         }
-        self.lines.more(changes.len(), self.top);
+        self.lines.more(changes.len(), self.few);
     }
 
     fn layers(&mut self) {
@@ -303,14 +315,14 @@ impl Show<'_> {
         let number = |state| layers.iter().filter(|layer| layer.state == state).count() as u64;
         self.lines.labelled("layers", &format!("{} shared, {} new, {} gone", count(number(State::Shared)), count(number(State::New)), count(number(State::Gone))));
         let told: Vec<_> = [State::New, State::Gone].into_iter().flat_map(|state| layers.iter().filter(move |layer| layer.state == state)).collect();
-        for layer in told.iter().take(self.top) {
+        for layer in told.iter().take(self.few) {
             let sign = if layer.state == State::New { "+" } else { "-" };
             let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), figures::bytes);
             let made_by: Vec<&str> = layer.made_by.split_whitespace().collect();
             let made_by = if made_by.is_empty() { layer.diff_id.clone() } else { made_by.join(" ") };
             self.lines.push(&format!("    {sign} {:>8} {:>8} compressed  {made_by}", size(layer.bytes), size(layer.compressed_bytes)));
         }
-        self.lines.more(told.len(), self.top);
+        self.lines.more(told.len(), self.few);
     }
 
     fn time(&mut self) {
