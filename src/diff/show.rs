@@ -4,7 +4,6 @@
 use super::model::{Diff, Fate, File, FileList, Package, Pair, Programs, Section, Share, State};
 use super::packages::word;
 use super::plan::TOP;
-use crate::image::path::printable;
 use crate::report::figures::{self, count, counted};
 use crate::report::model::{FileKind, Group, VerdictKind};
 use crate::report::show::{Paint, Style, cut, verdict_paint};
