@@ -5,6 +5,7 @@ pub mod batch;
 pub mod build;
 pub mod cli;
 pub mod copy;
+pub mod diff;
 pub mod engine;
 pub mod exit;
 pub mod gate;

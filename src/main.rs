@@ -21,6 +21,7 @@ use slim::exit::{self, Exit, Hint};
 use slim::image::ImageConfig;
 use slim::plan::{BuildPlan, Here, budget, platforms};
 use slim::progress::{Fact, Monitor};
+use slim::report::show::Style;
 use slim::report::{self, Report, show, why};
 use slim::ui::{Color, Mode, Ui};
 
@@ -163,6 +164,20 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             };
             ui.print_stdout(&xray.tell(plan.format, plan.top, ui.data_style()))?;
             Ok(Exit::Done)
+        }
+        Command::Diff(args) => {
+            let silent = invocation.common.json == Some(true) || args.format == Some(cli::diff::Format::Json);
+            let monitor: Arc<dyn Monitor> = if silent { Arc::new(slim::progress::Void) } else { ui.clone() };
+            let plan = slim::diff::plan(&invocation.common, args, &invocation.origins, vars, monitor)?;
+            let diff = match runtime()?.block_on(build::or_signal(slim::diff::diff(&plan)))? {
+                Ok(diff) => diff,
+                Err(exit) => return Ok(exit),
+            };
+            match &plan.output {
+                Some(path) => report::file::replace(path, |out| out.write_all(diff.tell(&plan, Style::default()).as_bytes()))?,
+                None => ui.print_stdout(&diff.tell(&plan, ui.data_style()))?,
+            }
+            Ok(diff.exit())
         }
         Command::Engines => engines(&invocation.common, ui),
         Command::Cache { command } => cache(command, &invocation.common, ui),

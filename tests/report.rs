@@ -449,7 +449,7 @@ fn what_is_not_a_readable_report_is_refused_with_a_clear_line() {
     for (text, says) in [
         (newer.as_str(), "of a newer version (slim.report/2)"),
         (cut, "cut short at line"),
-        (r#"{"version":"1.1","engine":"x","containerized":false}"#, "a report of slimtoolkit"),
+        (r#"{"version":"1.1","engine":"x","containerized":false}"#, "a report of SlimToolkit, which `slim diff` compares"),
         (r#"{"a": 1}"#, "no `schema`"),
         (r#"{"schema": "other/1"}"#, "its `schema` is `other/1`"),
         ("<html>", "not JSON"),

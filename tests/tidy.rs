@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The sentence of docs/design.md, as the order of modules: each uses only what stands before it.
 const ORDER: &[&str] = &[
     "sys", "exit", "progress", "image", "packages", "store", "sensor", "engine", "probe", "trace", "keep", "report", "gate", "cli",
-    "plan", "run", "pack", "verify", "copy", "xray", "ui", "build", "batch",
+    "plan", "run", "pack", "verify", "copy", "xray", "diff", "ui", "build", "batch",
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

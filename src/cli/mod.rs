@@ -16,6 +16,7 @@ pub mod batch;
 pub mod build;
 pub mod cache;
 pub mod copy;
+pub mod diff;
 pub mod edits;
 pub mod keep;
 pub mod manual;
@@ -30,6 +31,7 @@ pub mod xray;
 pub use build::BuildArgs;
 pub use cache::{CacheCommand, PruneArgs};
 pub use copy::CopyArgs;
+pub use diff::DiffArgs;
 pub use trace::TraceArgs;
 pub use verify::VerifyArgs;
 pub use xray::XrayArgs;
@@ -66,6 +68,13 @@ Examples:
   slim build --all --jobs 4                         every image that slim.toml lists
 
 Every flag is also a variable (SLIM_HTTP_PROBE=true) and a key of slim.toml.";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  slim diff app app.slim                            before and after
+  slim diff last.json slim.report.json              which new files came in, and why
+  slim diff docker-archive:old.tar app --only files,packages --top 30
+  slim diff last.json slim.report.json --fail-on 'size>+5%' --markdown";
 
 /// Flags that every command takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -156,6 +165,9 @@ pub enum Command {
     Copy(Box<CopyArgs>),
     /// Say what is in an image: secrets, layers, packages, what an attacker would look for; nothing is run
     Xray(Box<XrayArgs>),
+    /// Say how two images or reports differ: sizes, probes, secrets, programs, packages, files, settings
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(Box<DiffArgs>),
     /// List the container engines within reach, and what each can record with
     Engines,
     /// Look at what slim keeps on this machine to run images without a container engine, or remove it

@@ -115,7 +115,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
     let image = image_of(&typed.command, vars);
     // Commands that ask no engine work without the settings file, and with one that is wrong.
     let file = match typed.command {
-        Command::Build(_) | Command::Why { .. } | Command::Trace(_) | Command::Verify(_) | Command::Copy(_) | Command::Xray(_) | Command::Engines => SettingsFile::find(typed.common.config.as_deref(), vars)?,
+        Command::Build(_) | Command::Why { .. } | Command::Trace(_) | Command::Verify(_) | Command::Copy(_) | Command::Xray(_) | Command::Diff(_) | Command::Engines => SettingsFile::find(typed.common.config.as_deref(), vars)?,
         Command::Cache { .. } | Command::Probes { .. } | Command::Report { .. } | Command::Replay { .. } => SettingsFile::default(),
         Command::Completions { .. } | Command::Man { .. } => SettingsFile::default(),
     };

@@ -94,8 +94,12 @@ impl Setting {
 
 /// The flags of a command (built, so that it has those that all commands share).
 pub fn flags(command: &clap::Command) -> Vec<Flag> {
-    // Whether one image is meant or all is for the command line to say.
-    let settable = |arg: &&clap::Arg| !matches!(arg.get_id().as_str(), "help" | "version" | "all");
+    // Whether one image is meant or all is for the command line to say, and so is what only has the name of a flag
+    // of builds.
+    let settable = |arg: &&clap::Arg| {
+        let id = arg.get_id().as_str();
+        !matches!(id, "help" | "version" | "all") && !id.starts_with("own_")
+    };
     command.get_arguments().filter(settable).filter_map(flag).collect()
 }
 

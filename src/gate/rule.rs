@@ -251,7 +251,8 @@ fn figure_test(text: &str) -> Result<Test, String> {
     };
     let above = text[at..].starts_with('>');
     let limit = text[at + 1..].trim();
-    let limit = figure.read_limit(limit).ok_or_else(|| format!("{limit:?} is no limit for {name}; {}", figure.allowed()))?;
+    let column = text[..at].chars().count() + 2;
+    let limit = figure.read_limit(limit).ok_or_else(|| format!("{limit:?} (column {column}) is no limit for {name}; {}", figure.allowed()))?;
     Ok(Test::Figure { figure, above, limit })
 }
 
@@ -389,11 +390,11 @@ mod tests {
         for (rule, says) in [
             ("sise>5MB", "\"sise>5MB\" is no budget; write a figure and its limit, as size>60MB (size, compressed,"),
             ("size", "\"size\" has no limit; write size>LIMIT or size<LIMIT"),
-            ("size>much", "\"much\" is no limit for size; write 60MB, 64MiB, a number of bytes, or a change as +5% or +1MB"),
-            ("size>5%", "\"5%\" is no limit for size; write 60MB"),
-            ("size>NaN", "\"NaN\" is no limit for size"),
-            ("shells>-", "\"-\" is no limit for shells; write a number"),
-            ("holdout<90", "\"90\" is no limit for holdout; write a part as 90%"),
+            ("size>much", "\"much\" (column 6) is no limit for size; write 60MB, 64MiB, a number of bytes, or a change as +5% or +1MB"),
+            ("size>5%", "\"5%\" (column 6) is no limit for size; write 60MB"),
+            ("size>NaN", "\"NaN\" (column 6) is no limit for size"),
+            ("shells>-", "\"-\" (column 8) is no limit for shells; write a number"),
+            ("holdout<90", "\"90\" (column 9) is no limit for holdout; write a part as 90%"),
             ("path:/a[", "path:/a[ is no glob: "),
             ("", "\"\" is no budget"),
         ] {

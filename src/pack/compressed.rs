@@ -2,7 +2,7 @@
 //! Measured while other things go on; nothing is written.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +57,23 @@ impl Drop for Measuring {
     }
 }
 
+/// Bytes of a plain stream as gzip, measured in the same way. Blocks.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn size(mut plain: impl io::Read) -> io::Result<u64> {
+    let mut gzip = GzEncoder::new(Count(0), Compression::new(LEVEL));
+    let mut block = Vec::with_capacity(BLOCK);
+    loop {
+        // Blocks of another length would be compressed a little differently.
+        match plain.by_ref().take(BLOCK as u64).read_to_end(&mut block)? {
+            0 => return Ok(gzip.finish()?.0),
+            _ => gzip.write_all(&block)?,
+        }
+        block.clear();
+    }
+}
+
 /// `None` when it was stopped. Reads at offsets of its own: others move the file's position.
 fn gzipped(file: &File, bytes: u64, stop: &AtomicBool) -> io::Result<Option<u64>> {
     let mut gzip = GzEncoder::new(Count(0), Compression::new(LEVEL));
@@ -102,6 +119,7 @@ mod tests {
         let expected = whole.finish().unwrap().len() as u64;
         let measured = gzipped(&file, text.len() as u64, &AtomicBool::new(false)).unwrap().unwrap();
         assert!(measured.abs_diff(expected) < expected / 100, "{measured}, {expected}");
+        assert_eq!(size(&text[..]).unwrap(), measured);
         assert_eq!(gzipped(&file, text.len() as u64, &AtomicBool::new(true)).unwrap(), None);
         assert!(gzipped(&file, text.len() as u64 + 1, &AtomicBool::new(false)).is_err());
     }

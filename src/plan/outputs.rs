@@ -104,7 +104,10 @@ fn written(text: &str, here: Here<'_>) -> Result<Transport, UsageError> {
 }
 
 /// Whether a file can be made or replaced here; the work may take minutes, so it is asked first.
-fn writable(path: &Path) -> Result<(), String> {
+///
+/// # Errors
+/// Why it cannot.
+pub fn writable(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if path.is_dir() {
         return Err(format!("{shown} is a directory"));

@@ -16,32 +16,37 @@ const MAPS: &[&str] = &["ExposedPorts", "Labels", "Volumes"];
 
 /// The changed fields, in the order of their names.
 pub fn changes(before: &ImageConfig, after: &ImageConfig, redactor: &Redactor) -> Vec<ConfigChange> {
+    compare(&settings(before, redactor), &settings(after, redactor))
+}
+
+/// All fields of a config that do not always change, by the names that reports have for them.
+pub fn settings(config: &ImageConfig, redactor: &Redactor) -> BTreeMap<String, Field> {
     let empty = Map::new();
-    let top = |config: &ImageConfig| {
-        let all = config.value().as_object().unwrap_or(&empty);
-        let kept = all.iter().filter(|(name, _)| !ALWAYS.contains(&name.as_str()));
-        fields(kept.map(|(name, value)| (name.clone(), value)), redactor)
-    };
-    let run = |config: &ImageConfig| {
-        let run = config.value()["config"].as_object().unwrap_or(&empty);
-        let mut fields = fields(flat(run).into_iter(), redactor);
-        for line in config.env() {
-            let (name, value) = line.split_once('=').unwrap_or((&line, ""));
-            fields.insert(format!("Env.{name}"), Field { shown: "set".to_owned(), value: value.to_owned() });
-        }
-        fields
-    };
-    let (mut old, mut new) = (top(before), top(after));
-    old.extend(run(before));
-    new.extend(run(after));
+    let all = config.value().as_object().unwrap_or(&empty);
+    let kept = all.iter().filter(|(name, _)| !ALWAYS.contains(&name.as_str()));
+    let mut settings = fields(kept.map(|(name, value)| (name.clone(), value)), redactor);
+    let run = config.value()["config"].as_object().unwrap_or(&empty);
+    settings.extend(fields(flat(run).into_iter(), redactor));
+    for line in config.env() {
+        let (name, value) = line.split_once('=').unwrap_or((&line, ""));
+        settings.insert(format!("Env.{name}"), Field { shown: "set".to_owned(), value: value.to_owned() });
+    }
+    settings
+}
+
+/// Where two lists of fields differ, in the order of their names.
+pub fn compare(old: &BTreeMap<String, Field>, new: &BTreeMap<String, Field>) -> Vec<ConfigChange> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     names.into_iter().filter_map(|name| change(name, old.get(name), new.get(name))).collect()
 }
 
 /// A field as it is compared and as it is shown.
-struct Field {
-    value: String,
-    shown: String,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Field {
+    /// As it is compared; may be a secret.
+    pub value: String,
+    /// As it is shown.
+    pub shown: String,
 }
 
 fn change(name: &str, old: Option<&Field>, new: Option<&Field>) -> Option<ConfigChange> {

@@ -5,12 +5,17 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::build::Finished;
 use super::model::{RemovedPath, Report, SCHEMA};
 use crate::image::path::{is_hidden, printable};
+
+/// The name of [`Document::Xray`]'s format.
+const XRAY: &str = "slim.xray";
 
 impl Finished {
     /// Writes the report, and beside it the list of removed paths unless the report holds it. Sets
@@ -76,17 +81,40 @@ pub fn load(path: &Path) -> Result<Report> {
 /// # Errors
 /// As [`load`].
 pub fn parse(bytes: &[u8]) -> Result<Report> {
+    match recognise(bytes)? {
+        Document::Report(report) => Ok(*report),
+        Document::SlimToolkit(_) => bail!("this is a report of SlimToolkit, which `slim diff` compares; `slim build` writes the kind that is wanted here"),
+        Document::Xray(_) => bail!("this is what `slim xray` says of an image, which `slim diff` compares; `slim build` writes reports"),
+    }
+}
+
+/// A document that says something of an image.
+pub enum Document {
+    /// A report of this program.
+    Report(Box<Report>),
+    /// `slim.report.json` or `creport.json` of SlimToolkit (its `pkg/report`).
+    SlimToolkit(Value),
+    /// What `slim xray --json` says.
+    Xray(Value),
+}
+
+/// Reads a document of a kind that is known here.
+///
+/// # Errors
+/// When it is cut short, of no kind that is known, or of a newer major version.
+pub fn recognise(bytes: &[u8]) -> Result<Document> {
     #[derive(Deserialize)]
     struct Head {
         schema: Option<String>,
-        // Both are in reports of slimtoolkit, which has a file of the same name.
-        containerized: Option<serde_json::Value>,
-        engine: Option<serde_json::Value>,
+        // These are in reports of SlimToolkit, which has a file of the same name.
+        containerized: Option<IgnoredAny>,
+        engine: Option<IgnoredAny>,
+        monitors: Option<IgnoredAny>,
     }
     let head: Head = serde_json::from_slice(bytes).map_err(explain)?;
     let Some(schema) = head.schema else {
-        if head.containerized.is_some() || head.engine.is_some() {
-            bail!("this is a report of slimtoolkit; `slim build` writes the kind that is wanted here");
+        if head.containerized.is_some() || head.engine.is_some() || head.monitors.is_some() {
+            return Ok(Document::SlimToolkit(serde_json::from_slice(bytes).map_err(explain)?));
         }
         bail!("this is not a report of slim: it has no `schema`");
     };
@@ -94,10 +122,11 @@ pub fn parse(bytes: &[u8]) -> Result<Report> {
     let (own_name, own_version) = SCHEMA.split_once('/').unwrap_or((SCHEMA, ""));
     let major = |text: &str| text.split('.').next().and_then(|n| n.parse::<u32>().ok());
     match (major(version), major(own_version)) {
-        (Some(theirs), Some(ours)) if name == own_name && theirs > ours => {
-            bail!("this report is of a newer version ({schema}); this slim reads up to {SCHEMA}: update slim")
+        (Some(theirs), Some(ours)) if [own_name, XRAY].contains(&name) && theirs > ours => {
+            bail!("this report is of a newer version ({}); this slim reads up to {name}/{ours}: update slim", printable(schema.as_bytes()))
         }
-        (Some(_), _) if name == own_name => serde_json::from_slice(bytes).map_err(explain),
+        (Some(_), _) if name == own_name => Ok(Document::Report(serde_json::from_slice(bytes).map_err(explain)?)),
+        (Some(_), _) if name == XRAY => Ok(Document::Xray(serde_json::from_slice(bytes).map_err(explain)?)),
         _ => bail!("this is not a report of slim: its `schema` is `{}`", printable(schema.as_bytes())),
     }
 }

@@ -99,7 +99,7 @@ struct Dir {
 
 /// Groups files by directory: starts with the root as the one group and splits off the heaviest directory,
 /// again and again, until groups would be too many or too light.
-fn group(files: &[(&ImagePath, u64)]) -> Vec<Group> {
+pub fn group(files: &[(&ImagePath, u64)]) -> Vec<Group> {
     let (names, dirs) = directories(files);
     let Some(root) = dirs.first() else {
         return Vec::new();

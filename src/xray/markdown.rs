@@ -1,7 +1,7 @@
 //! Markdown: an image's contents as a page (GitHub Flavored Markdown), the most important first.
 
 use super::model::Xray;
-use super::show::{largest, of_command, of_secret, of_surface, of_systems, of_user};
+use super::show::{largest, of_command, of_surface, of_systems, of_user, with_fate};
 use crate::report::figures::{self, count};
 use crate::report::views::markdown::{code, text};
 
@@ -31,7 +31,7 @@ pub fn markdown(xray: &Xray, top: usize) -> String {
     }
     table(&mut page, "secrets", ["secret", "package"], xray.secrets.len(), top, |at| {
         let secret = &xray.secrets[at];
-        [text(&of_secret(secret)), secret.package.as_deref().map(code).unwrap_or_default()]
+        [text(&with_fate(secret)), secret.package.as_deref().map(code).unwrap_or_default()]
     });
     let layers = largest(&xray.layers, top);
     table(&mut page, "layers", ["layer, size, wasted", "made by"], layers.len(), top, |at| {

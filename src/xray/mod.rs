@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::cli::xray::Format;
 use crate::exit::Hint;
 use crate::image::{ImageConfig, Reference};
+use crate::packages::Packages;
 use crate::progress::Fact;
 use crate::report::file::to_json;
 use crate::report::show::Style;
@@ -15,23 +16,23 @@ use crate::store::{Image, Source, Transport};
 
 mod certificates;
 mod dockerfile;
-mod notes;
 mod duplicates;
-mod layers;
+pub mod layers;
 mod markdown;
 pub mod model;
+mod notes;
 mod packages;
-mod plan;
+pub mod plan;
 mod rules;
 pub mod secrets;
-mod show;
+pub mod show;
 mod surface;
 
 pub use model::Xray;
 pub use plan::{XrayPlan, plan};
 
 use layers::Stack;
-use model::{About, Instruction, Layer, SCHEMA};
+use model::{About, Instruction, Layer, SCHEMA, Secret};
 use plan::Place;
 use secrets::Finder;
 
@@ -42,9 +43,7 @@ use secrets::Finder;
 pub async fn xray(plan: &XrayPlan) -> Result<Xray> {
     let monitor = &plan.access.monitor;
     monitor.tell(Fact::Phase { name: "read", detail: plan.text.clone() });
-    let source = open(plan).await?;
-    let image = source.image(plan.platform.as_ref()).await.with_context(|| format!("read {}", plan.text))?;
-    image.fetch(|_| true).await?;
+    let image = open(plan).await?;
     let (reference, top) = (plan.text.clone(), plan.top);
     let work = move || look(&image, reference, top);
     let xray = tokio::task::spawn_blocking(work).await.context("read the image")?.with_context(|| format!("read {}", plan.text))?;
@@ -52,8 +51,19 @@ pub async fn xray(plan: &XrayPlan) -> Result<Xray> {
     Ok(xray)
 }
 
+/// The image that is meant, its layers on this machine.
+///
+/// # Errors
+/// When there is none.
+pub async fn open(plan: &XrayPlan) -> Result<Image> {
+    let source = source(plan).await?;
+    let image = source.image(plan.platform.as_ref()).await.with_context(|| format!("read {}", plan.text))?;
+    image.fetch(|_| true).await?;
+    Ok(image)
+}
+
 /// What is meant, open for reading.
-async fn open(plan: &XrayPlan) -> Result<Source> {
+async fn source(plan: &XrayPlan) -> Result<Source> {
     let (text, monitor) = (&plan.text, &plan.access.monitor);
     let transport = match &plan.place {
         Place::Transport(transport @ (Transport::Daemon(_) | Transport::Podman(_))) => {
@@ -77,8 +87,27 @@ async fn open(plan: &XrayPlan) -> Result<Source> {
     Source::open(&transport, &plan.access).await
 }
 
-/// Reads all of an image. Blocks.
-fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
+/// All of an image, read.
+pub struct Seen {
+    /// Its config.
+    pub config: ImageConfig,
+    /// Its layers and what they come to.
+    pub stack: Stack,
+    /// What masks its secrets.
+    pub finder: Finder,
+    /// What its package managers say.
+    pub packages: Packages,
+    /// What looks like a secret, the worst first.
+    pub secrets: Vec<Secret>,
+    /// The instructions that made it, secrets masked.
+    pub dockerfile: Vec<Instruction>,
+}
+
+/// Reads all of an image. Blocks. `top`: so many paths of each kind are named for a layer.
+///
+/// # Errors
+/// When it is damaged or exceeds a limit.
+pub fn read(image: &Image, top: usize) -> Result<Seen> {
     let config = image.parsed_config()?;
     let (mut stack, mut finder) = (Stack::default(), Finder::new()?);
     for (index, layer) in image.layers.iter().enumerate() {
@@ -88,16 +117,20 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
     let numbered = numbered(&config, image.layers.len());
     let of_entries: Vec<Option<u64>> = numbered.iter().map(|entry| entry.layer).collect();
     finder.config(&config, &of_entries);
-    let dockerfile: Vec<Instruction> =
-        numbered.into_iter().map(|entry| Instruction { text: finder.masked(&entry.text), ..entry }).collect();
-    let found = packages::read(image, &stack)?;
+    let dockerfile = numbered.into_iter().map(|entry| Instruction { text: finder.masked(&entry.text), ..entry }).collect();
+    let packages = packages::read(image, &stack)?;
     let mut secrets = std::mem::take(&mut finder.found);
     for secret in &mut secrets {
-        let owner = secret.path.as_ref().and_then(|path| found.owner(path));
+        let owner = secret.path.as_ref().and_then(|path| packages.owner(path));
         secret.package = owner.map(|package| format!("{}:{}", package.system, package.name));
         secret.slimming = secret.fate();
     }
     secrets.sort();
+    Ok(Seen { config, stack, finder, packages, secrets, dockerfile })
+}
+
+fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
+    let Seen { config, mut stack, finder, packages: found, secrets, dockerfile } = read(image, top)?;
     let mut warnings = found.warnings.clone();
     if finder.more > 0 {
         warnings.push(format!("{} more places look like secrets than the first {}, which are told", finder.more, secrets::MOST));
@@ -157,7 +190,7 @@ fn told(image: &Image, stack: &mut Stack, dockerfile: &[Instruction]) -> Vec<Lay
 }
 
 /// What a registry transfers; `None` for a layer that is not compressed where it is.
-fn compressed(layer: &crate::store::image::Layer) -> Option<u64> {
+pub fn compressed(layer: &crate::store::image::Layer) -> Option<u64> {
     match layer.compression {
         Compression::None => None,
         Compression::Gzip | Compression::Zstd => layer.travels.as_ref().map(|travels| travels.size),

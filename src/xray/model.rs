@@ -1,6 +1,6 @@
 //! Model: what an image holds, as one document. The views show it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::image::ImagePath;
 
@@ -8,13 +8,14 @@ use crate::image::ImagePath;
 pub const SCHEMA: &str = "slim.xray/1";
 
 /// One image's contents.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Xray {
     /// [`SCHEMA`].
     pub schema: String,
     /// The image itself.
     pub image: About,
     /// What to think about, besides the secrets.
+    #[serde(default)]
     pub notes: Vec<String>,
     /// What looks like a secret, the worst first.
     pub secrets: Vec<Secret>,
@@ -31,6 +32,7 @@ pub struct Xray {
     /// What an attacker would look for.
     pub surface: Surface,
     /// Certificates that no package brought and that are none of a trust store, the first to end first.
+    #[serde(default)]
     pub certificates: Vec<Certificate>,
     /// Equal files, the most bytes first.
     pub duplicates: Vec<Duplicate>,
@@ -41,7 +43,7 @@ pub struct Xray {
 }
 
 /// The image itself.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct About {
     /// What the user called it.
     #[serde(rename = "ref")]
@@ -86,7 +88,7 @@ pub struct About {
 }
 
 /// Something that looks like a secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Secret {
     /// The package that brought the file, `SYSTEM:NAME`; `None` for what no package owns. What packages bring is
     /// public, and stands last.
@@ -112,6 +114,7 @@ pub struct Secret {
     /// The first characters, at most four; empty where there is no value.
     pub shown: String,
     /// What `slim build` does to it; see [`Secret::fate`].
+    #[serde(default)]
     pub slimming: Slimming,
 }
 
@@ -127,7 +130,7 @@ impl Secret {
 }
 
 /// What slimming does to a secret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slimming {
     /// Removes it: the result is one layer, and has nothing that a lower one hides.
@@ -140,7 +143,7 @@ pub enum Slimming {
 }
 
 /// A certificate (RFC 5280).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// The file.
     pub path: ImagePath,
@@ -156,7 +159,7 @@ pub struct Certificate {
 }
 
 /// Where a secret is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// In a file of a layer.
@@ -170,7 +173,7 @@ pub enum Place {
 }
 
 /// One layer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Layer {
     /// From 1, the lowest first.
     pub number: u64,
@@ -193,7 +196,7 @@ pub struct Layer {
 }
 
 /// Paths that a layer changed, directories not counted.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Changes {
     /// How many.
     pub files: u64,
@@ -204,7 +207,7 @@ pub struct Changes {
 }
 
 /// A path and how much is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weight {
     /// The path.
     pub path: ImagePath,
@@ -213,7 +216,7 @@ pub struct Weight {
 }
 
 /// One instruction of the reconstructed Dockerfile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
     /// As a Dockerfile has it, secrets masked.
     pub text: String,
@@ -222,7 +225,7 @@ pub struct Instruction {
 }
 
 /// One package.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Package {
     /// `dpkg`, `python` ...
     pub system: String,
@@ -237,7 +240,7 @@ pub struct Package {
 }
 
 /// What no package owns.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Unowned {
     /// How many files.
     pub files: u64,
@@ -248,7 +251,7 @@ pub struct Unowned {
 }
 
 /// What an attacker would look for.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Surface {
     /// Files that can be executed and are no libraries. Their paths are not listed.
     pub programs: Found,
@@ -273,7 +276,7 @@ pub struct Surface {
 }
 
 /// Paths of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// How many.
     pub count: u64,
@@ -282,7 +285,7 @@ pub struct Found {
 }
 
 /// Equal files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicate {
     /// Content of one of them.
     pub bytes: u64,

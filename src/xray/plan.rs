@@ -79,14 +79,18 @@ pub fn plan(common: &Common, args: &XrayArgs, origins: &Origins, vars: &Vars, mo
 }
 
 /// The name of an image in a registry.
-fn registry(place: &Place) -> Option<&Name> {
+pub fn registry(place: &Place) -> Option<&Name> {
     match place {
         Place::Bare(Reference::Name(name)) | Place::Transport(Transport::Registry(name)) => Some(name),
         Place::Bare(Reference::Id(_)) | Place::Transport(_) => None,
     }
 }
 
-fn place(text: &str) -> Result<Place, UsageError> {
+/// What a text means: a transport, or an image by its name.
+///
+/// # Errors
+/// When it is neither.
+pub fn place(text: &str) -> Result<Place, UsageError> {
     match Transport::parse(text).map_err(|error| UsageError::new(error.to_string()))? {
         Some(transport) => Ok(Place::Transport(transport)),
         None => Reference::parse(text).map(Place::Bare).map_err(|error| UsageError::new(error.to_string())),

@@ -14,14 +14,16 @@ const LABEL: usize = 11;
 /// Paths that a line names.
 const NAMED: usize = 4;
 
-struct Lines {
-    style: Style,
+/// Lines of a text that is being written.
+pub struct Lines {
+    /// How they are set.
+    pub style: Style,
     lines: Vec<String>,
 }
 
 /// The text, each line ended by a newline. `top`: so many entries of each list.
 pub fn show(xray: &Xray, top: usize, style: Style) -> String {
-    let mut lines = Lines { style, lines: Vec::new() };
+    let mut lines = Lines::new(style);
     lines.image(xray);
     for note in &xray.notes {
         lines.painted(Paint::Caution, &format!("  {:<LABEL$}{note}", "note"));
@@ -34,7 +36,7 @@ pub fn show(xray: &Xray, top: usize, style: Style) -> String {
     for warning in &xray.warnings {
         lines.painted(Paint::Caution, &format!("  warning: {warning}"));
     }
-    lines.lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.text()
 }
 
 /// A secret in one line: what, its first characters, where, and what became of it.
@@ -60,12 +62,17 @@ pub fn of_secret(secret: &Secret) -> String {
         (Some(layer), None) => text.push_str(&format!(", layer {layer}")),
         (None, _) => {}
     }
-    text.push_str(match secret.slimming {
-        Slimming::Removes => "; slimmed: gone",
-        Slimming::RemovesUntouched => "; slimmed: gone unless used",
-        Slimming::Keeps => "; slimmed: stays",
-    });
     text
+}
+
+/// The same, with what slimming does to it.
+pub fn with_fate(secret: &Secret) -> String {
+    let fate = match secret.slimming {
+        Slimming::Removes => "gone",
+        Slimming::RemovesUntouched => "gone unless used",
+        Slimming::Keeps => "stays",
+    };
+    format!("{}; slimmed: {fate}", of_secret(secret))
 }
 
 /// The largest layers, in their order.
@@ -111,22 +118,34 @@ pub fn of_command(xray: &Xray) -> String {
 }
 
 impl Lines {
-    fn push(&mut self, text: &str) {
+    /// None yet.
+    pub fn new(style: Style) -> Self {
+        Self { style, lines: Vec::new() }
+    }
+
+    /// All of them, each ended by a newline.
+    pub fn text(&self) -> String {
+        self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// A line.
+    pub fn push(&mut self, text: &str) {
         self.lines.push(self.style.line(text));
     }
 
-    fn painted(&mut self, paint: Paint, text: &str) {
+    /// A line in a colour.
+    pub fn painted(&mut self, paint: Paint, text: &str) {
         let line = self.style.line(text);
         self.lines.push(self.style.paint(paint, &line));
     }
 
     /// `  label      text`.
-    fn labelled(&mut self, label: &str, text: &str) {
+    pub fn labelled(&mut self, label: &str, text: &str) {
         self.push(&format!("  {label:<LABEL$}{text}"));
     }
 
     /// Parts after a label, on as many lines as they need.
-    fn listed(&mut self, label: &str, parts: &[String]) {
+    pub fn listed(&mut self, label: &str, parts: &[String]) {
         let room = self.style.width.saturating_sub(LABEL + 3);
         let (mut label, mut line) = (label, String::new());
         for part in parts {
@@ -169,7 +188,7 @@ impl Lines {
             self.painted(Paint::Bad, &format!("  {:<LABEL$}{}", "secrets", count(own.len() as u64)));
         }
         for secret in own.iter().take(top) {
-            let text = printable(of_secret(secret).as_bytes());
+            let text = printable(with_fate(secret).as_bytes());
             self.lines.extend(wrap(&text, self.style.width, ("    ", "      ")));
         }
         self.more(own.len(), top);
@@ -232,7 +251,8 @@ impl Lines {
         self.listed("", &xray.duplicates.iter().take(top.min(NAMED)).map(part).collect::<Vec<_>>());
     }
 
-    fn more(&mut self, all: usize, top: usize) {
+    /// How many entries of a list are left out.
+    pub fn more(&mut self, all: usize, top: usize) {
         if all > top {
             self.push(&format!("    and {} more (--top, --json)", count((all - top) as u64)));
         }

@@ -21,11 +21,12 @@ pub fn csv(report: &Report, removed: Option<&[RemovedPath]>) -> String {
 }
 
 /// The lossless form, and what a terminal would act on as escapes.
-fn path(path: &ImagePath) -> String {
+pub fn path(path: &ImagePath) -> String {
     printable(path.encode().as_bytes())
 }
 
-fn kind(kind: FileKind) -> &'static str {
+/// The word for a kind.
+pub fn kind(kind: FileKind) -> &'static str {
     match kind {
         FileKind::File => "file",
         FileKind::Directory => "directory",
@@ -38,7 +39,8 @@ fn kind(kind: FileKind) -> &'static str {
     }
 }
 
-fn row(table: &mut String, cells: &[&str]) {
+/// Adds a row.
+pub fn row(table: &mut String, cells: &[&str]) {
     let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
     table.push_str(&cells.join(","));
     table.push_str("\r\n");

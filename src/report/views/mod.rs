@@ -9,7 +9,7 @@ use super::build::Finished;
 use super::file::replace;
 use super::model::{RemovedPath, Report};
 
-mod csv;
+pub mod csv;
 mod html;
 mod junit;
 pub mod markdown;
