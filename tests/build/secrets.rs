@@ -48,6 +48,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         "--http-probe", "--http-probe-cmd", "/env", "-e", &variable, "-e", "PASSWORD", "-e", "SUBJECT_SAYS",
         "--http-probe-header", &header, "--http-probe-header", "X-Api-Key: env:KEY", "--registry-account", "someone",
         "--registry-secret-stdin", "--show-clogs", "--report-bodies", "--report-full", "--copy-meta-artifacts", "copies",
+        "--provenance", "made.json", "--sarif", "found.sarif", "-o", "oci:layout",
     ];
     for (image, more, code) in [
         (&image, &["--progress", "plain"][..], 0),
@@ -62,6 +63,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         let build = build.env("SUBJECT_SAYS", &secret("key")).stdin(&format!("{}\n", secret("registry")));
         let done = build.run().ended(code);
         if code == 0 {
+            assert!(done.work().join("made.json").is_file() && done.work().join("found.sarif").is_file());
             let report = std::fs::read_to_string(done.work().join("slim.report.json")).unwrap();
             assert!(report.contains("API_TOKEN") && report.contains("PASSWORD"), "names of variables may be told");
         }
