@@ -58,8 +58,8 @@ impl Base {
     /// What the manifest of a result says of it.
     pub fn annotations(&self, result: &ImageConfig) -> BTreeMap<String, String> {
         let labels = result.labels();
-        // What the user wants it to say instead is in the label.
-        let name = labels.get(BASE_NAME).or(self.name.as_ref());
+        // As the label has it: the user may want another name there, or none.
+        let name = labels.get(BASE_NAME);
         let created = Some(result.created().to_owned()).filter(|created| !created.is_empty());
         let said = [(BASE_NAME, name.cloned()), (BASE_DIGEST, self.digest.clone()), (CREATED, created)];
         let ours = [LABEL_KEEP_SET, LABEL_LEVEL, LABEL_SOURCE, LABEL_VERSION].map(|label| (label, labels.get(label).cloned()));
@@ -121,5 +121,18 @@ mod tests {
         assert_eq!(base("app:1", "app:1", &[&ours, &format!("app@{two}")]), (full, None), "nobody knows which");
         assert_eq!(base("aaaaaaaaaaaa", "app:1", &[&ours]), (None, None), "an ID is no name");
         assert_eq!(base(&theirs, &theirs, &[]), (Some(theirs.clone()), Some(two)));
+    }
+
+    #[test]
+    fn annotations_name_the_base_as_the_label_does() {
+        let base = Base { name: Some("host:5000/app:1".into()), digest: Some("sha256:d".into()) };
+        let annotations = |labels: &str| {
+            let config = format!(r#"{{"created":"2020-01-02T03:04:05Z","config":{{"Labels":{labels}}},"rootfs":{{"diff_ids":["sha256:1"]}}}}"#);
+            base.annotations(&ImageConfig::parse(config.as_bytes()).unwrap())
+        };
+        let named = annotations(r#"{"org.opencontainers.image.base.name":"other","slim.level":"app"}"#);
+        let said: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(said, [(BASE_DIGEST, "sha256:d"), (BASE_NAME, "other"), (CREATED, "2020-01-02T03:04:05Z"), (LABEL_LEVEL, "app")]);
+        assert_eq!(annotations("{}").get(BASE_NAME), None, "--remove-label");
     }
 }
