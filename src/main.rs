@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, anyhow};
 use slim::batch;
 use slim::build::platforms::Platforms;
-use slim::build::{self, Built};
+use slim::build::{self, Built, provenance};
 use slim::cli::{self, CacheCommand, Command, Progress, ReportCommand, Stop};
 use slim::engine::embedded::cache::Listing;
 use slim::engine::host::Surroundings;
@@ -219,7 +219,8 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
 fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars) -> Result<BuildPlan> {
     let here = Here { vars, origins: &invocation.origins };
     let stdin = &mut std::io::stdin().lock();
-    BuildPlan::new(&invocation.common, args, here, stdin).map_err(cli::UsageError::into_error)
+    let plan = BuildPlan::new(&invocation.common, args, here, stdin).map_err(cli::UsageError::into_error)?;
+    Ok(BuildPlan { given: invocation.given.clone(), ..plan })
 }
 
 /// `slim report check`: a line for each budget, and whether all of them are kept.
@@ -307,13 +308,18 @@ async fn run_build(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
 async fn run_platforms(plan: &BuildPlan, ui: &Arc<Ui>) -> Result<Exit> {
     let work = async |session: &build::Session<'_>| {
         let platforms = Platforms::open(session).await?;
+        let mut made = Vec::new();
         for part in platforms.parts() {
-            let exit = conclude(part, ui, platforms.build(session, part).await)?;
+            let built = platforms.build(session, part).await;
+            made.extend(built.made.clone().map(|made| (made, built.finished.report.clone())));
+            let exit = conclude(part, ui, built)?;
             if exit != Exit::Done {
                 return Ok(exit);
             }
         }
-        ui.result(&platforms.publish(session).await?)?;
+        let published = platforms.publish(session).await?;
+        provenance::write(plan, &made, &published)?;
+        ui.result(&published)?;
         Ok(Exit::Done)
     };
     let (ended, swept) = build::with_engine(plan, ui, false, work).await?;
@@ -372,6 +378,9 @@ fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     }
     if let Some(dir) = &plan.outputs.artifacts {
         build::copy_artifacts(dir, &mut built)?;
+    }
+    if let Some(made) = built.made.take() {
+        provenance::write(plan, &[(made, built.finished.report.clone())], &built.published)?;
     }
     if let Some(error) = built.error {
         return Err(error);

@@ -34,6 +34,8 @@ mod mounts;
 mod outputs;
 #[path = "build/platforms.rs"]
 mod platforms;
+#[path = "build/provenance.rs"]
+mod provenance;
 #[path = "build/pull.rs"]
 mod pull;
 #[path = "build/remote.rs"]

@@ -61,7 +61,13 @@ async fn pack_whole(engine: &DockerEngine, image: &str) -> PackedImage {
     let layer = layer::write(&tree, kept.iter(), &mut pristine, &mut out).await.unwrap();
     assert_eq!(pristine.warnings, [] as [String; 0]);
     pristine.close().remove().await.unwrap();
-    let provenance = Provenance { source_id: info.id, keep_set: "sha256:test".into(), inputs: None };
+    let provenance = Provenance {
+        source_id: info.id,
+        keep_set: "sha256:test".into(),
+        level: "touched".into(),
+        base_name: None,
+        inputs: None,
+    };
     let bytes =
         slim::pack::config::build(&config, &layer.diff_id, &ConfigEdits::default(), &provenance).unwrap();
     PackedImage::new(bytes, layer, file).unwrap()

@@ -83,6 +83,7 @@ fn places(plan: &BuildPlan) -> Vec<String> {
     let file = |what: &str, path: &Path| format!("the {what} {}", path.display());
     places.extend(outputs.report.iter().map(|path| file("report", path)));
     places.extend(outputs.views.iter().map(|(_, path)| file("report", path)));
+    places.extend(outputs.provenance.iter().map(|path| file("provenance", path)));
     places.extend(outputs.digest_file.iter().map(|path| file("digest file", path)));
     places.extend(outputs.artifacts.iter().map(|path| file("directory", path)));
     places

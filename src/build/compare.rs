@@ -26,7 +26,7 @@ pub async fn compare(session: &Session<'_>, other: &str) -> Built {
             (builder.finish(VerdictKind::Failed, &exit::causes(&error), exit), Some(error))
         }
     };
-    Built { finished, published: Vec::new(), recording: None, error, current: None }
+    Built { finished, published: Vec::new(), recording: None, made: None, error, current: None }
 }
 
 async fn stages(session: &Session<'_>, other: &str, report: &mut Builder) -> Result<(VerdictKind, String, Exit)> {

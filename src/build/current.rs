@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::subject::Subject;
 use super::{Session, elsewhere, inputs, publish, subject};
 use crate::image::{ImageConfig, Reference};
-use crate::pack::config::{CREATED_BY, LABEL_INPUTS};
+use crate::pack::config::{LABEL_INPUTS, is_result};
 use crate::plan::Source;
 use crate::report::{self, Redactor, model};
 use crate::store::Transport;
@@ -33,17 +34,19 @@ pub async fn before_fetching(session: &Session<'_>, redactor: &Redactor) -> Opti
         return None;
     }
     // What is wrong with it, fetching it tells.
-    let (reference, config_digest) = elsewhere::peek(session, transport).await.ok()?;
-    let inputs = inputs::of(session.plan, &config_digest, session.engine.info().local, redactor).ok()?;
+    let (reference, config, base) = elsewhere::peek(session, transport).await.ok()?;
+    let image = inputs::Image { config: &config, name: base.name.as_deref() };
+    let inputs = inputs::of(session.plan, &image, session.engine.info().local, redactor).ok()?;
     find(session, &reference, &inputs).await
 }
 
 /// Finds out what the result will follow from. `None`: it is no use to anybody to know.
-pub fn inputs_of(session: &Session<'_>, config_digest: &str, redactor: &Redactor) -> Option<String> {
+pub fn inputs_of(session: &Session<'_>, subject: &Subject, redactor: &Redactor) -> Option<String> {
     if !session.plan.verify {
         return None;
     }
-    match inputs::of(session.plan, config_digest, session.engine.info().local, redactor) {
+    let image = inputs::Image { config: &subject.config_digest, name: subject.base.name.as_deref() };
+    match inputs::of(session.plan, &image, session.engine.info().local, redactor) {
         Ok(inputs) => Some(inputs),
         Err(why) => {
             session.info(format!("it is built each time, whether it is up to date is not known: {why}"));
@@ -98,12 +101,9 @@ fn wanted(session: &Session<'_>) -> bool {
     session.plan.verify && !session.plan.outputs.rebuild
 }
 
-/// Whether an image is a result of these inputs. Labels are inherited: one that somebody made from a result has them,
-/// and a history that goes on.
+/// Whether an image is a result of these inputs.
 fn says(config: &ImageConfig, inputs: &str) -> bool {
-    let last = config.value()["history"].as_array().and_then(|history| history.last());
-    let is_ours = last.is_some_and(|step| step["created_by"] == CREATED_BY) && config.diff_ids().len() == 1;
-    is_ours && config.labels().get(LABEL_INPUTS).is_some_and(|label| label == inputs)
+    is_result(config) && config.labels().get(LABEL_INPUTS).is_some_and(|label| label == inputs)
 }
 
 /// Source and result in figures: of the report that made the result, where it is still there; else as the engine has

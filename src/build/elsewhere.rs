@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::base::Base;
 use super::{Session, current, subject};
 use crate::copy::access::access;
 use crate::copy::engine::as_archive;
@@ -27,7 +28,7 @@ use crate::store::{self, Access, Transport, sink};
 ///
 /// # Errors
 /// When it cannot be read, has no image for the engine's platform, or the engine does not take it.
-pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Reference, ImageInfo)> {
+pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Reference, ImageInfo, Base)> {
     session.phase("pull", transport.to_string());
     let (source, image) = open(session, transport).await?;
     can_run(session, &image.platform)?;
@@ -35,6 +36,7 @@ pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Refe
     if session.plan.platforms.is_empty() {
         tell_left_out(session, &source, std::slice::from_ref(&image)).await?;
     }
+    let base = Base::elsewhere(transport, &source, &image);
     image.fetch(|_| true).await?;
     let ready = move || Outgoing::prepare(&image, Words::Oci, Some(Compression::None));
     let bundle = Bundle::one(tokio::task::spawn_blocking(ready).await.context("prepare the image")??);
@@ -42,7 +44,7 @@ pub async fn fetch(session: &Session<'_>, transport: &Transport) -> Result<(Refe
     session.engine.load(archive, &id).await.context("load the image into the engine")?;
     session.done("pull", String::new());
     let info = subject::found(session, &id).await?;
-    Ok((name_of(transport, &id)?, info))
+    Ok((name_of(transport, &id)?, info, base))
 }
 
 /// Checks that the engine runs images for a platform.
@@ -119,14 +121,14 @@ fn embedded_name(session: &Session<'_>, text: &str) -> Option<Name> {
     }
 }
 
-/// What an image elsewhere is called, and the digest of its config; its layers stay where they are.
+/// What an image elsewhere is called, the digest of its config, and how others name it; its layers stay where they are.
 ///
 /// # Errors
 /// As [`fetch`].
-pub async fn peek(session: &Session<'_>, transport: &Transport) -> Result<(Reference, String)> {
-    let (_, image) = open(session, transport).await?;
+pub async fn peek(session: &Session<'_>, transport: &Transport) -> Result<(Reference, String, Base)> {
+    let (source, image) = open(session, transport).await?;
     let id = image.id().to_string();
-    Ok((name_of(transport, &id)?, id))
+    Ok((name_of(transport, &id)?, id, Base::elsewhere(transport, &source, &image)))
 }
 
 /// What is where a result is to go, compressed as that is to be. `None`: something else.
@@ -205,7 +207,7 @@ pub struct Staged {
 ///
 /// # Errors
 /// When it cannot be compressed, or a FILE not be written.
-pub async fn stage(session: &Session<'_>, slim: &PackedImage, tags: &[String]) -> Result<Vec<Staged>> {
+pub async fn stage(session: &Session<'_>, base: &Base, slim: &PackedImage, tags: &[String]) -> Result<Vec<Staged>> {
     let outputs = &session.plan.outputs;
     let mut staged = Vec::new();
     if outputs.written.is_empty() {
@@ -213,11 +215,12 @@ pub async fn stage(session: &Session<'_>, slim: &PackedImage, tags: &[String]) -
     }
     let file = slim.layer_file.try_clone().context("open the packed layer again")?;
     let image = Arc::new(of_parts(slim.config.clone(), file)?);
+    let annotations = base.annotations(&image.parsed_config()?);
     for to in &outputs.written {
         let wish = to.compression().or(outputs.compress).or(Some(Compression::Gzip));
-        let (image, to, names) = (image.clone(), to.clone(), tags.iter().filter_map(|tag| familiar(tag)).collect());
+        let (image, annotations, to, names) = (image.clone(), annotations.clone(), to.clone(), tags.iter().filter_map(|tag| familiar(tag)).collect());
         let ready = move || -> Result<Staged> {
-            let bundle = Bundle::one(Outgoing::prepare(&image, Words::Oci, wish)?);
+            let bundle = Bundle::one(Outgoing::prepare(&image, Words::Oci, wish)?.annotated(annotations)?);
             let file = match &to {
                 // A bare file has all names that the result gets.
                 Transport::DockerArchive(path, None) => Some(archive::stage(path, &bundle, &Style::Docker(names))?),

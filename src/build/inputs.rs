@@ -1,7 +1,7 @@
 //! Inputs: everything that a result follows from, as one digest: the image, what is asked of it and how it runs, what
 //! is kept and changed, files of this machine that take part, and this program's version.
 //!
-//! Not in it: where the image and the result are, which engine does it, and how much is told. They change no byte of
+//! Not in it: where the image and the result are (but the image's name is, which the result says), which engine does it, and how much is told. They change no byte of
 //! the result, so that the same image made elsewhere has the same digest. Secrets are masked before they are hashed:
 //! from the digest, which everybody can read in the result's labels, nobody may guess them, and one that is drawn
 //! anew for each run is no other input.
@@ -28,9 +28,17 @@ const MOST_BYTES: u64 = 1 << 30;
 /// Directory of files that are secrets, whatever they are called.
 const SECRETS: &str = "/run/secrets";
 
+/// The image as its result says what it was.
+pub struct Image<'a> {
+    /// Digest of its config.
+    pub config: &'a str,
+    /// Its name, for the label. `None`: it has none.
+    pub name: Option<&'a str>,
+}
+
 /// The digest, or why there is none: something that takes part cannot be read from here. `local`: paths of the
 /// engine's machine are paths of this one.
-pub fn of(plan: &BuildPlan, config_digest: &str, local: bool, redactor: &Redactor) -> Result<String, String> {
+pub fn of(plan: &BuildPlan, image: &Image<'_>, local: bool, redactor: &Redactor) -> Result<String, String> {
     // Every field is named: a new one has to be put into the digest or left out on purpose.
     let BuildPlan {
         source: _,
@@ -59,11 +67,14 @@ pub fn of(plan: &BuildPlan, config_digest: &str, local: bool, redactor: &Redacto
         outputs: _,
         budget,
         edits,
+        // Names of what the others say.
+        given: _,
     } = plan;
     let redactor = &redactor.clone().of_quoted();
     let mut sum = Sum { hash: Sha256::new(), redactor, files: 0, bytes: 0 };
     sum.text("version", env!("CARGO_PKG_VERSION"));
-    sum.text("image", config_digest);
+    sum.text("image", image.config);
+    sum.text("name", image.name.unwrap_or_default());
     sum.text("epoch", &std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default());
     sum.text("run", &format!("{:?}", bare(run)));
     sum.text("recording", &format!("{sensor:?} {pid1:?} {settle:?} {repeat}"));
@@ -235,7 +246,7 @@ mod tests {
 
     fn digest(line: &str) -> Result<String, String> {
         let plan = plan(line);
-        of(&plan, "sha256:image", true, &crate::build::redactor(&plan))
+        of(&plan, &Image { config: "sha256:image", name: None }, true, &crate::build::redactor(&plan))
     }
 
     #[test]
@@ -251,6 +262,9 @@ mod tests {
             "--platform linux/amd64",
             "--show-clogs",
             "--rebuild",
+            "--again",
+            "--provenance there.json",
+            "--sarif there.sarif",
             "-p 8080",
         ] {
             assert_eq!(digest(&format!("build app --http-probe {more}")).unwrap(), plain, "{more}");
@@ -280,8 +294,10 @@ mod tests {
             seen.push(digest);
         }
         let plan = plan("build app --http-probe");
-        let other = of(&plan, "sha256:other", true, &Redactor::new()).unwrap();
+        let other = of(&plan, &Image { config: "sha256:other", name: None }, true, &Redactor::new()).unwrap();
         assert!(!seen.contains(&other));
+        let named = of(&plan, &Image { config: "sha256:image", name: Some("host:5000/app:1") }, true, &Redactor::new()).unwrap();
+        assert!(!seen.contains(&named), "the result says the name");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! by the caller, whatever happened.
 
 pub mod apart;
+mod base;
 mod case;
 mod compare;
 mod current;
@@ -15,6 +16,7 @@ mod holdout;
 mod inputs;
 pub mod platforms;
 mod prove;
+pub mod provenance;
 mod publish;
 mod record;
 mod replays;
@@ -74,6 +76,8 @@ pub struct Built {
     pub published: Vec<(String, String)>,
     /// The recording, for `--copy-meta-artifacts`; `None` when it was not asked for, or there is none.
     pub recording: Option<traces::Kept>,
+    /// What the published image was made of; `None` when none was.
+    pub made: Option<provenance::Made>,
     /// Why it stopped; `None` when it came to a verdict.
     pub error: Option<anyhow::Error>,
     /// The result that was there already: nothing was done, and the report says nothing. `None` for a build.
@@ -83,7 +87,7 @@ pub struct Built {
 /// What the stages come to.
 enum Ended {
     /// The image was made.
-    Verdict(Verdict),
+    Verdict(Box<Verdict>),
     /// It was there.
     Current(Box<Current>),
 }
@@ -94,6 +98,7 @@ struct Verdict {
     why: String,
     exit: Exit,
     published: Vec<(String, String)>,
+    made: Option<provenance::Made>,
 }
 
 impl Session<'_> {
@@ -154,6 +159,7 @@ pub async fn build(session: &Session<'_>) -> Built {
             finished: builder.finish(verdict.kind, &verdict.why, verdict.exit),
             published: verdict.published,
             recording,
+            made: verdict.made,
             error: None,
             current: None,
         },
@@ -161,6 +167,7 @@ pub async fn build(session: &Session<'_>) -> Built {
             finished: builder.finish(VerdictKind::Verified, "", Exit::Done),
             published: current.published.clone(),
             recording: None,
+            made: None,
             error: None,
             current: Some(*current),
         },
@@ -174,7 +181,7 @@ pub async fn build(session: &Session<'_>) -> Built {
                 builder.answers(&heard, None);
             }
             let finished = builder.finish(VerdictKind::Failed, &why, exit);
-            Built { finished, published: Vec::new(), recording, error: Some(error), current: None }
+            Built { finished, published: Vec::new(), recording, made: None, error: Some(error), current: None }
         }
     }
 }
@@ -188,7 +195,8 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
     }
     elsewhere::check_places(session, media::OCI_MANIFEST).await?;
     let mut subject = subject::open(session, report).await?;
-    subject.inputs = current::inputs_of(session, &subject.config_digest, &masks);
+    base::refuse_result(session, &subject)?;
+    subject.inputs = current::inputs_of(session, &subject, &masks);
     if let Some(inputs) = &subject.inputs
         && let Some(current) = current::find(session, &subject.reference, inputs).await
     {
@@ -210,7 +218,7 @@ async fn stages(session: &Session<'_>, report: &mut Builder, kept: &mut Option<t
         Some(measuring) => Some(measuring.bytes().await?),
         None => None,
     };
-    publish::publish(session, &subject, &slim, proof, compressed, report).await.map(Ended::Verdict)
+    publish::publish(session, &subject, &slim, proof, compressed, report).await.map(|verdict| Ended::Verdict(Box::new(verdict)))
 }
 
 fn up_to_date(session: &Session<'_>, current: Current) -> Result<Ended> {

@@ -115,6 +115,7 @@ fn part(plan: &BuildPlan, platform: &Platform, dir: &Path) -> BuildPlan {
     part.run.platform = Some(platform.to_string());
     part.outputs.written = vec![Transport::OciDir(dir.join(&name), None)];
     part.outputs.digest_file = None;
+    part.outputs.provenance = None;
     part.outputs.report = plan.outputs.report.as_deref().map(|path| beside(path, &name));
     part.outputs.views = plan.outputs.views.iter().map(|(view, path)| (*view, beside(path, &name))).collect();
     part.outputs.artifacts = plan.outputs.artifacts.as_ref().map(|dir| dir.join(&name));

@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result};
 
+use super::provenance::Made;
 use super::prove::Proof;
 use super::subject::Subject;
 use super::{Session, Verdict, elsewhere};
 use crate::exit::Exit;
 use crate::image::{ImageConfig, Reference};
 use crate::pack::archive::PackedImage;
+use crate::pack::config::LABEL_KEEP_SET;
 use crate::plan::Source;
 use crate::report::figures::counted;
 use crate::report::{Builder, VerdictKind, model};
@@ -36,7 +38,7 @@ pub async fn publish(
         warn_of_older(session, &wanted).await?;
         let image = image_of(slim, &apart, vec![apart.clone()], None)?;
         report.result(model::Image { compressed_bytes: compressed, ..image });
-        return Ok(Verdict { kind, why, exit, published: Vec::new() });
+        return Ok(Verdict { kind, why, exit, published: Vec::new(), made: None });
     }
     let measured = image_of(slim, "", Vec::new(), None)?;
     report.result(model::Image { compressed_bytes: compressed, ..measured });
@@ -44,7 +46,7 @@ pub async fn publish(
     if missed > 0 {
         warn_of_older(session, &wanted).await?;
         let why = format!("{} missed, nothing is published", counted(missed, "budget", "budgets"));
-        return Ok(Verdict { kind: VerdictKind::Failed, why, exit: Exit::Gate, published: Vec::new() });
+        return Ok(Verdict { kind: VerdictKind::Failed, why, exit: Exit::Gate, published: Vec::new(), made: None });
     }
     session.closing.begin();
     let mut names = Names { session, id: &slim.id, given: Vec::new() };
@@ -60,7 +62,9 @@ pub async fn publish(
     let tags = if is_passing(session, subject.passing) { Vec::new() } else { wanted.clone() };
     let image = image_of(slim, &wanted[0], tags, archive)?;
     report.result(model::Image { compressed_bytes: compressed, ..image });
-    Ok(Verdict { kind, why, exit, published })
+    let keep_set = ImageConfig::parse(&slim.config)?.labels().remove(LABEL_KEEP_SET).unwrap_or_default();
+    let made = Some(Made::of(subject, slim, keep_set));
+    Ok(Verdict { kind, why, exit, published, made })
 }
 
 /// Says which names still mean something older.
@@ -96,7 +100,7 @@ fn is_passing(session: &Session<'_>, passing: bool) -> bool {
 /// older archive under the same name is gone when the new one has it.
 async fn give(names: &mut Names<'_>, subject: &Subject, slim: &PackedImage, wanted: &[String]) -> Result<Vec<(String, String)>> {
     let session = names.session;
-    let staged = elsewhere::stage(session, slim, wanted).await?;
+    let staged = elsewhere::stage(session, &subject.base, slim, wanted).await?;
     let mut published = Vec::new();
     for tag in wanted.iter().filter(|_| !is_passing(session, subject.passing)) {
         names.give(tag).await.with_context(|| format!("tag the result {tag}"))?;

@@ -162,7 +162,13 @@ pub async fn pack(
     let mut contents = Overlay::new(&mut image.pristine, &written);
     let layer = layer::write(&keep.tree(&image.tree), keep.kept.keys(), &mut contents, &mut out).await?;
     drop(out);
-    let provenance = Provenance { source_id: subject.info.id.clone(), keep_set: keep.digest(), inputs: subject.inputs.clone() };
+    let provenance = Provenance {
+        source_id: subject.info.id.clone(),
+        keep_set: keep.digest(),
+        level: keep.level.name().to_owned(),
+        base_name: subject.base.name.clone(),
+        inputs: subject.inputs.clone(),
+    };
     let config = pack::config::build(&subject.config, &layer.diff_id, &session.plan.edits, &provenance)?;
     PackedImage::new(config, layer, file)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
+use super::base::Base;
 use super::{Session, elsewhere, traces};
 use crate::engine::options::mounts;
 use crate::engine::{ImageInfo, RunOptions};
@@ -24,6 +25,8 @@ pub struct Subject {
     pub reference: Reference,
     /// It comes from elsewhere: the engine was given it to run, and knows it by no name.
     pub passing: bool,
+    /// How others name it.
+    pub base: Base,
     /// What the engine says of it.
     pub info: ImageInfo,
     /// Its config document.
@@ -48,14 +51,18 @@ pub struct Subject {
 pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject> {
     let plan = session.plan;
     let mut passing = false;
-    let (reference, info) = match &plan.source {
+    let (reference, info, base) = match &plan.source {
         Source::Image(text) => match elsewhere::registry_of(session, text).await? {
             Some(registry) => {
                 passing = true;
                 let what = || format!("the engine in this program has no image {text}, nor is it to be had from the registry that its name implies");
                 elsewhere::fetch(session, &registry).await.with_context(what)?
             }
-            None => find(session, text).await?,
+            None => {
+                let (reference, info) = find(session, text).await?;
+                let base = Base::in_engine(text, &reference, &info);
+                (reference, info, base)
+            }
         },
         Source::Elsewhere(transport) => {
             passing = true;
@@ -66,7 +73,9 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
             let id = session.engine.build(spec).await.context("build the Dockerfile")?;
             session.done("build", String::new());
             let name = spec.tag.clone().unwrap_or_else(|| id.clone());
-            (Reference::parse(&name)?, found(session, &id).await?)
+            let (reference, info) = (Reference::parse(&name)?, found(session, &id).await?);
+            let base = Base::in_engine(&name, &reference, &info);
+            (reference, info, base)
         }
     };
     let info_of_engine = session.engine.info();
@@ -123,7 +132,7 @@ pub async fn open(session: &Session<'_>, report: &mut Builder) -> Result<Subject
     }
     let volumes = config.volumes();
     let mount_points = mount_points(&volumes, &plan.run);
-    Ok(Subject { reference, passing, info, config, config_digest, inputs: None, argv, volumes, mount_points, probes, uses })
+    Ok(Subject { reference, passing, base, info, config, config_digest, inputs: None, argv, volumes, mount_points, probes, uses })
 }
 
 /// `--platform` picks from what has several: an image that the engine has is for one.

@@ -128,9 +128,15 @@ pub struct OutputArgs {
     /// Build also what is up to date: made before, verified, of the same inputs
     #[arg(long)]
     pub rebuild: Option<bool>,
+    /// Also make an image small that slim made: what no probe touched is gone from it already
+    #[arg(long)]
+    pub again: Option<bool>,
     /// Write the digest of the result's manifest to this file
     #[arg(long, value_name = "FILE")]
     pub digest_file: Option<PathBuf>,
+    /// Write what the published result was made of, and how, as an in-toto statement (SLSA provenance)
+    #[arg(long, value_name = "FILE")]
+    pub provenance: Option<PathBuf>,
     /// Publish nothing when this is so, and end with status 6; repeatable
     ///
     /// A figure beyond its limit: size>60MB, compressed>20MB, files>500, reduction<50%, programs>20, packages>30,
@@ -156,6 +162,9 @@ pub struct OutputArgs {
     /// Also write it as CSV, a line for each file that stays or goes
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
+    /// Also write what it found as SARIF, for code scanning: missed budgets, answers that differ, what an attacker would look for
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
     /// Name every removed file in the report, not only directories
     #[arg(long)]
     pub report_full: Option<bool>,

@@ -24,6 +24,8 @@ pub struct Invocation {
     pub command: Command,
     /// Where flags that were not typed come from, by their long names.
     pub origins: Origins,
+    /// The long names of all flags that were given, typed or not.
+    pub given: BTreeSet<String>,
     /// Variables that look like ours and name nothing, one line each.
     pub warnings: Vec<String>,
     /// `--all`: the command lines that this one stands for; `None` for one that stands for itself.
@@ -141,6 +143,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
     let added = settings::gather(&known, &said, vars, layers);
     let warnings = settings::strangers(&known, vars);
     let origins = added.iter().map(|setting| (setting.flag.clone(), setting.origin.clone())).collect();
+    let given = said.iter().cloned().chain(added.iter().map(|setting| setting.flag.clone()));
+    let given = given.filter(|name| known.iter().any(|flag| flag.name == *name)).collect();
     let cli = match added.is_empty() {
         true => typed,
         false => {
@@ -148,7 +152,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, vars: &Vars) -> Result<I
             read(all).map_err(|error| blame(&name, &added, error))?.0
         }
     };
-    Ok(Invocation { common: cli.common, command: cli.command, origins, warnings, batch })
+    Ok(Invocation { common: cli.common, command: cli.command, origins, given, warnings, batch })
 }
 
 /// Names of the flags that were typed.

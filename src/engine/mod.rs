@@ -68,7 +68,7 @@ impl EngineInfo {
 }
 
 /// An image that the engine has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageInfo {
     /// Image ID, `sha256:...`.
     pub id: String,

@@ -14,8 +14,14 @@ pub const LABEL_KEEP_SET: &str = "slim.keep-set";
 pub const LABEL_SOURCE: &str = "slim.source";
 /// Label with the digest of all that the result follows from; not there when that is not known, or nothing is verified.
 pub const LABEL_INPUTS: &str = "slim.inputs";
+/// Label with the level of keeping (`--keep`).
+pub const LABEL_LEVEL: &str = "slim.level";
 /// Label with this program's version.
 pub const LABEL_VERSION: &str = "slim.version";
+/// Label, and annotation of the manifest, with the source's name (OCI image-spec `annotations.md`).
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// Annotation of the manifest with the digest of the source's manifest (there, too).
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// What the last entry of a result's history says.
 pub const CREATED_BY: &str = "slim build";
@@ -27,6 +33,10 @@ pub struct Provenance {
     pub source_id: String,
     /// [`crate::keep::KeepSet`]'s digest.
     pub keep_set: String,
+    /// `--keep`: `touched`, `app` or `package`.
+    pub level: String,
+    /// The source's name, every part spelled out. `None`: it has none.
+    pub base_name: Option<String>,
     /// Digest of what it follows from, for [`LABEL_INPUTS`]. `None`: not known, or nothing that anybody may rely on.
     pub inputs: Option<String>,
 }
@@ -54,19 +64,38 @@ pub fn build(
         *config = json!({});
     }
     let config = config.as_object_mut().context("the image config's `config` is not an object")?;
+    // An earlier result may be the source now, and what its builder wrote speaks of the source's own base.
+    if config.get("Labels").is_some_and(Value::is_object) {
+        let labels = object(config, "Labels");
+        for name in [LABEL_INPUTS, BASE_NAME, BASE_DIGEST] {
+            labels.shift_remove(name);
+        }
+    }
+    let base = provenance.base_name.as_deref();
+    if let Some(name) = base {
+        object(config, "Labels").insert(BASE_NAME.into(), json!(name));
+    }
+    // What was asked for beats what is known of the base.
     edit(config, edits);
     let labels = object(config, "Labels");
-    // An earlier result may be the source now.
-    labels.shift_remove(LABEL_INPUTS);
     let inputs = provenance.inputs.as_deref().map(|inputs| (LABEL_INPUTS, inputs));
     for (key, value) in inputs.into_iter().chain([
         (LABEL_KEEP_SET, provenance.keep_set.as_str()),
+        (LABEL_LEVEL, provenance.level.as_str()),
         (LABEL_SOURCE, provenance.source_id.as_str()),
         (LABEL_VERSION, env!("CARGO_PKG_VERSION")),
     ]) {
         labels.insert(key.into(), json!(value));
     }
     Ok(patched(source.text(), source.value(), &document)?.into_bytes())
+}
+
+/// Whether an image is as [`build`] makes it. Labels are inherited: one that somebody made from a result has them, and
+/// a history that goes on.
+pub fn is_result(config: &ImageConfig) -> bool {
+    let last = config.value()["history"].as_array().and_then(|history| history.last());
+    let is_ours = last.is_some_and(|step| step["created_by"] == CREATED_BY) && config.diff_ids().len() == 1;
+    is_ours && config.labels().contains_key(LABEL_KEEP_SET)
 }
 
 /// The source's history, every entry without a layer now, and ours.
@@ -188,7 +217,13 @@ mod tests {
     const SOURCE: &str = r#"{"architecture":"amd64","x-unknown":[1,2],"config":{"Env":["A=1","B=2"],"Healthcheck":{"Test":["CMD","x"],"StartInterval":5},"StopSignal":"SIGQUIT","Shell":["/bin/bash","-c"],"OnBuild":["RUN x"]},"created":"2020-01-02T03:04:05Z","history":[{"created_by":"a"},{"created_by":"b","empty_layer":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:1","sha256:2"]},"variant":"v2"}"#;
 
     fn provenance() -> Provenance {
-        Provenance { source_id: "sha256:s".into(), keep_set: "sha256:k".into(), inputs: Some("sha256:i".into()) }
+        Provenance {
+            source_id: "sha256:s".into(),
+            keep_set: "sha256:k".into(),
+            level: "touched".into(),
+            base_name: Some("host:5000/app:1".into()),
+            inputs: Some("sha256:i".into()),
+        }
     }
 
     #[test]
@@ -222,7 +257,7 @@ mod tests {
             .replace("\"history\": []", r#""history": [{"created_by":"slim build"}]"#)
             .replace(
                 r#""\u0062"}"#,
-                &format!(r#""\u0062","slim.inputs":"sha256:i","slim.keep-set":"sha256:k","slim.source":"sha256:s","slim.version":"{version}"}}"#),
+                &format!(r#""\u0062","org.opencontainers.image.base.name":"host:5000/app:1","slim.inputs":"sha256:i","slim.keep-set":"sha256:k","slim.level":"touched","slim.source":"sha256:s","slim.version":"{version}"}}"#),
             );
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
@@ -236,6 +271,31 @@ mod tests {
         let unknown = Provenance { inputs: None, ..provenance() };
         let again = build(&made, "sha256:d", &ConfigEdits::default(), &unknown).unwrap();
         assert_eq!(ImageConfig::parse(&again).unwrap().labels().get(LABEL_INPUTS), None);
+    }
+
+    #[test]
+    fn labels_of_a_base_speak_of_the_source_or_are_gone() {
+        let source = r#"{"config":{"Labels":{"org.opencontainers.image.base.name":"docker.io/library/debian:12","org.opencontainers.image.base.digest":"sha256:d"}},"rootfs":{"diff_ids":["sha256:1"]}}"#;
+        let source = ImageConfig::parse(source.as_bytes()).unwrap();
+        let named = |edits: &ConfigEdits, base_name: Option<&str>| {
+            let provenance = Provenance { base_name: base_name.map(str::to_owned), ..provenance() };
+            let labels = ImageConfig::parse(&build(&source, "sha256:d", edits, &provenance).unwrap()).unwrap().labels();
+            assert_eq!(labels.get(BASE_DIGEST), None);
+            labels.get(BASE_NAME).cloned()
+        };
+        assert_eq!(named(&ConfigEdits::default(), Some("host:5000/app:1")).as_deref(), Some("host:5000/app:1"));
+        assert_eq!(named(&ConfigEdits::default(), None), None);
+        let edits = ConfigEdits { labels: vec![format!("{BASE_NAME}=mine")], ..ConfigEdits::default() };
+        assert_eq!(named(&edits, Some("host:5000/app:1")).as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn a_result_is_known_and_what_was_made_from_one_is_none() {
+        let source = ImageConfig::parse(SOURCE.as_bytes()).unwrap();
+        let made = build(&source, "sha256:d", &ConfigEdits::default(), &provenance()).unwrap();
+        let more = String::from_utf8(made.clone()).unwrap().replace(r#"{"created":"2020-01-02T03:04:05Z","created_by":"slim build"}"#, r#"{"created_by":"slim build"},{"created_by":"RUN x"}"#);
+        let is = |bytes: &[u8]| is_result(&ImageConfig::parse(bytes).unwrap());
+        assert_eq!((is(SOURCE.as_bytes()), is(&made), is(more.as_bytes())), (false, true, false));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Plan: what the command line means, checked, without side effects but reading the files that flags name.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,13 +78,17 @@ pub struct Outputs {
     pub force: bool,
     /// `--rebuild`: also what is up to date.
     pub rebuild: bool,
+    /// `--again`: also what slim made.
+    pub again: bool,
+    /// `--provenance`.
+    pub provenance: Option<PathBuf>,
     /// `--digest-file`.
     pub digest_file: Option<PathBuf>,
     /// `--copy-meta-artifacts`.
     pub artifacts: Option<PathBuf>,
     /// `--report`; default `slim.report.json`; `None`: `--report=off`.
     pub report: Option<PathBuf>,
-    /// `--html`, `--markdown`, `--junit`, `--csv`.
+    /// `--html`, `--markdown`, `--junit`, `--csv`, `--sarif`.
     pub views: Vec<(View, PathBuf)>,
     /// `--report-full`.
     pub report_full: bool,
@@ -186,6 +191,8 @@ pub struct BuildPlan {
     pub budget: Budget,
     /// Config changes.
     pub edits: ConfigEdits,
+    /// Long names of the flags that were given, however. Empty where the plan was not made from a command line.
+    pub given: BTreeSet<String>,
 }
 
 /// What a plan depends on besides the words of the command line.
@@ -268,6 +275,7 @@ impl BuildPlan {
             show_logs: record.show_clogs.unwrap_or(false),
             outputs,
             budget: budget::budget(&args.output.fail_on, args.output.baseline.as_ref(), here)?,
+            given: BTreeSet::new(),
             // Last, so that nothing is read from stdin for a command line that is wrong anyway.
             auth: source::credentials(&args.source, here, stdin)?,
         })

@@ -32,9 +32,10 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
     let written = args.output.iter().map(|text| written(text, here)).collect::<Result<Vec<_>, _>>()?;
     let force = args.force.unwrap_or(false);
     let rebuild = args.rebuild.unwrap_or(false);
-    let digest_file = args.digest_file.clone();
-    if let Some(path) = &digest_file {
-        writable(path).map_err(|why| here.wrong("digest-file", why))?;
+    let again = args.again.unwrap_or(false);
+    let (digest_file, provenance) = (args.digest_file.clone(), args.provenance.clone());
+    for (flag, path) in [("digest-file", &digest_file), ("provenance", &provenance)] {
+        path.as_deref().map_or(Ok(()), writable).map_err(|why| here.wrong(flag, why))?;
     }
     let compress = args.compress;
     if let (Some(Compression::Gzip | Compression::Zstd), [Transport::DockerArchive(..)]) = (compress, written.as_slice()) {
@@ -58,13 +59,28 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
         ("markdown", View::Markdown, &args.markdown),
         ("junit", View::Junit, &args.junit),
         ("csv", View::Csv, &args.csv),
+        ("sarif", View::Sarif, &args.sarif),
     ];
     for (flag, view, path) in asked {
         let Some(path) = path else { continue };
         writable(path).map_err(|why| here.wrong(flag, why))?;
         views.push((view, path.clone()));
     }
-    Ok(Outputs { tags, written, compress, force, rebuild, digest_file, artifacts, report, views, report_full: full, report_bodies: bodies })
+    Ok(Outputs {
+        tags,
+        written,
+        compress,
+        force,
+        rebuild,
+        again,
+        provenance,
+        digest_file,
+        artifacts,
+        report,
+        views,
+        report_full: full,
+        report_bodies: bodies,
+    })
 }
 
 /// A name that an image can be given.

@@ -1,16 +1,18 @@
 //! Outgoing: an image made ready for where it goes: layers compressed as wanted, a manifest in words that are
 //! understood there. What need not change goes as it came, byte for byte.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 
 use super::compress::{Compression, compress};
 use super::digest::{Digest, Hash};
 use super::image::{Image, Layer};
-use super::manifest::{Descriptor, Index, Manifest, media};
+use super::manifest::{Descriptor, Document, Index, Manifest, media};
 use super::place::Place;
 use crate::exit::Hint;
 
@@ -94,6 +96,23 @@ impl Outgoing {
             descriptor.platform = Some(image.platform.clone());
         }
         Ok(Self { manifest, descriptor, config: (image.config.clone(), config), layers })
+    }
+
+    /// The same image with annotations in its manifest, in place of those of the same names.
+    ///
+    /// # Errors
+    /// Never for what was prepared here.
+    pub fn annotated(mut self, annotations: BTreeMap<String, String>) -> Result<Self> {
+        let Document::Manifest(mut manifest) = Document::parse(&self.manifest)? else {
+            bail!("the document of one image is an index");
+        };
+        let place = manifest.other.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        let place = place.as_object_mut().context("the manifest's annotations are no object")?;
+        place.extend(annotations.into_iter().map(|(name, value)| (name, Value::String(value))));
+        self.manifest = serde_json::to_vec(&manifest).context("write the manifest")?;
+        let written = Descriptor::of(&self.descriptor.media_type, &self.manifest);
+        self.descriptor = Descriptor { platform: self.descriptor.platform.take(), ..written };
+        Ok(self)
     }
 
     /// What the manifest's bytes are.

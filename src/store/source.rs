@@ -120,6 +120,25 @@ impl Source {
         }
     }
 
+    /// The one whole name that the image has where it is: of an archive that an engine saved, or as containerd writes it
+    /// into a layout. `None`: there is none, or several. A tag alone is no name.
+    pub fn name(&self) -> Option<String> {
+        let text = match &self.top {
+            Top::Manifest(_, _, descriptor) | Top::Index(_, _, descriptor) => {
+                let whole = descriptor.annotation("io.containerd.image.name");
+                whole.or(descriptor.annotation(REF_NAME).filter(|name| name.contains('/')))?
+            }
+            Top::Files(saved) => match saved.repo_tags.as_deref() {
+                Some([name]) => name,
+                Some(_) | None => return None,
+            },
+        };
+        match Reference::parse(text).ok()? {
+            Reference::Name(name) => Some(name.normalised()),
+            Reference::Id(_) => None,
+        }
+    }
+
     /// What is attached to these digests under names of its own: signatures, attestations, lists of packages.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ fn report(done: &Done, platform: &str) -> Value {
 fn every_platform_that_runs_here_is_made_small_into_one_index() {
     let (wide, narrow, other) = (greeting("amd64"), greeting("386"), greeting("arm64"));
     let images = [("amd64", &wide), ("386", &narrow), ("arm64", &other)];
-    let words = ["oci:in:all", "--platform", "linux/amd64,linux/386", "-o", "oci:out:1", "-o", "oci-archive:out.tar:1", "--digest-file", "digest"];
+    let words = ["oci:in:all", "--platform", "linux/amd64,linux/386", "-o", "oci:out:1", "-o", "oci-archive:out.tar:1", "--digest-file", "digest", "--provenance", "made.json"];
     let done = build(&images, &words).run().ended(0);
     let done = done.says(&["left out: linux/arm64", "left out, attached to the images: 1 (attestation-manifest)"]);
     let dir = done.work();
@@ -97,6 +97,12 @@ fn every_platform_that_runs_here_is_made_small_into_one_index() {
     let digest = std::fs::read_to_string(dir.join("digest")).unwrap();
     assert_eq!(digest, slim::store::digest::Digest::of(raw.as_bytes()).as_str());
     let index: Value = serde_json::from_str(&raw).unwrap();
+    let made: Value = serde_json::from_slice(&std::fs::read(dir.join("made.json")).unwrap()).unwrap();
+    let subjects = made["subject"].as_array().unwrap();
+    assert_eq!((subjects.len(), format!("sha256:{}", subjects[1]["digest"]["sha256"].as_str().unwrap())), (2, digest.clone()));
+    let definition = &made["predicate"]["buildDefinition"];
+    let runs: Vec<&str> = definition["internalParameters"]["images"].as_array().unwrap().iter().map(|image| image["platform"].as_str().unwrap()).collect();
+    assert_eq!((runs, definition["resolvedDependencies"].as_array().unwrap().len()), (vec!["linux/amd64", "linux/386"], 2));
     let platforms: Vec<&Value> = index["manifests"].as_array().unwrap().iter().map(|entry| &entry["platform"]["architecture"]).collect();
     assert_eq!(platforms, ["amd64", "386"]);
     tool(&dir, "skopeo", &["copy", "-q", "--all", "oci:out:1", "oci:theirs:1"]);

@@ -49,6 +49,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         "--http-probe-header", &header, "--http-probe-header", "X-Api-Key: env:KEY", "--registry-account", "someone",
         "--registry-secret-stdin", "--show-clogs", "--report-bodies", "--report-full", "--copy-meta-artifacts", "copies",
         "--html", "r.html", "--markdown", "r.md", "--junit", "r.xml", "--csv", "r.csv",
+        "--provenance", "made.json", "--sarif", "found.sarif", "-o", "oci:layout",
     ];
     for (image, more, code) in [
         (&image, &["--progress", "plain"][..], 0),
@@ -63,6 +64,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         let build = build.env("SUBJECT_SAYS", &secret("key")).stdin(&format!("{}\n", secret("registry")));
         let done = build.run().ended(code);
         if code == 0 {
+            assert!(done.work().join("made.json").is_file() && done.work().join("found.sarif").is_file());
             let report = std::fs::read_to_string(done.work().join("slim.report.json")).unwrap();
             assert!(report.contains("API_TOKEN") && report.contains("PASSWORD"), "names of variables may be told");
         }

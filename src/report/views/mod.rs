@@ -12,6 +12,7 @@ use super::model::{RemovedPath, Report};
 pub mod csv;
 mod html;
 mod junit;
+mod sarif;
 pub mod markdown;
 
 /// A format.
@@ -25,6 +26,8 @@ pub enum View {
     Csv,
     /// For people in a browser: one page with everything in it
     Html,
+    /// For code scanning: SARIF 2.1.0, one result for each finding
+    Sarif,
 }
 
 impl View {
@@ -35,6 +38,7 @@ impl View {
             View::Junit => junit::junit(report),
             View::Csv => csv::csv(report, removed),
             View::Html => html::html(report, removed),
+            View::Sarif => sarif::sarif(report),
         }
     }
 }
