@@ -81,7 +81,7 @@ enum Opened<'a> {
 /// A side that can be read.
 enum Fetched {
     Known(Box<Side>),
-    Image(String, Image),
+    Image(String, Box<Image>),
 }
 
 fn opened(subject: &Subject) -> Result<Opened<'_>> {
@@ -114,7 +114,7 @@ async fn fetched(opened: Opened<'_>) -> Result<Fetched> {
             monitor.tell(Fact::Phase { name: "read", detail: plan.text.clone() });
             let image = xray::open(plan).await?;
             monitor.tell(Fact::PhaseDone { name: "read", detail: String::new() });
-            Ok(Fetched::Image(plan.text.clone(), image))
+            Ok(Fetched::Image(plan.text.clone(), Box::new(image)))
         }
     }
 }
@@ -122,7 +122,7 @@ async fn fetched(opened: Opened<'_>) -> Result<Fetched> {
 /// Reads both, and compresses what nobody has compressed, at the same time. Blocks.
 fn sides(both: [Fetched; 2], stop: &AtomicBool) -> Result<[Side; 2]> {
     let images: Vec<Image> = both.iter().filter_map(|side| match side {
-        Fetched::Image(_, image) => Some(image.clone()),
+        Fetched::Image(_, image) => Some(image.as_ref().clone()),
         Fetched::Known(_) => None,
     }).collect();
     std::thread::scope(|scope| {

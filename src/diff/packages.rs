@@ -76,8 +76,9 @@ fn judged(old: Option<&Package>, new: Option<&Package>, after: &Side) -> model::
     let mut share = new.map(|new| Share { version: new.version.clone(), files: new.files, bytes: new.bytes, of: new.of });
     let mut only_listed = false;
     if let (Some(old), Some((files, bytes))) = (old, left)
-        // A report knows how many are left, and more than before is no loss.
-        && new.is_none_or(|new| new.version == old.version && new.of.is_none() && new.files <= old.files)
+        // A report knows how many are left, and of two images more than before is no loss. A report counts the files of
+        // the original's packages, an image those of its own databases: of these two the paths alone say it.
+        && new.is_none_or(|new| new.version == old.version && new.of.is_none() && (old.of.is_some() || new.files <= old.files))
     {
         only_listed = files == 0 && old.files > 0 && new.is_some_and(|new| new.files == 0);
         let stays = files > 0 || (new.is_some() && old.files == 0);

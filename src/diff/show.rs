@@ -61,15 +61,17 @@ pub fn of_verdict(kind: VerdictKind) -> &'static str {
 /// Rows of figures: name, both sides, and the change in percent; those that nobody knows are left away.
 pub fn figures_of(diff: &Diff) -> Vec<(String, String, String, String)> {
     let Some(sizes) = &diff.sizes else { return Vec::new() };
-    let rows: [(&str, Pair, fn(u64) -> String); 5] = [
-        ("size", sizes.size_bytes, figures::bytes),
-        ("compressed", sizes.compressed_bytes, figures::bytes),
-        ("content", sizes.content_bytes, figures::bytes),
+    type Shown = fn(u64) -> String;
+    let bytes: Shown = figures::bytes;
+    let rows = [
+        ("size", sizes.size_bytes, bytes),
+        ("compressed", sizes.compressed_bytes, bytes),
+        ("content", sizes.content_bytes, bytes),
         ("files", sizes.files, count),
         ("layers", sizes.layers, count),
     ];
-    let shown = |figure: Option<u64>, show: fn(u64) -> String| figure.map_or_else(|| "not known".to_owned(), show);
-    let row = |(name, pair, show): (&str, Pair, fn(u64) -> String)| {
+    let shown = |figure: Option<u64>, show: Shown| figure.map_or_else(|| "not known".to_owned(), show);
+    let row = |(name, pair, show): (&str, Pair, Shown)| {
         let change = pair.before.zip(pair.after).map(|(before, after)| figures::percent(before, after));
         (name.to_owned(), shown(pair.before, show), shown(pair.after, show), change.unwrap_or_default())
     };
