@@ -156,6 +156,18 @@ pub struct OutputArgs {
     /// Also write it as CSV, a line for each file that stays or goes
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
+    /// Also write a software bill of materials of what stays: FORMAT (cyclonedx, spdx), `=`, FILE; repeatable
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub sbom: Vec<String>,
+    /// Also write which of the vulnerabilities of --vex-from the slim image does not have, as OpenVEX
+    ///
+    /// Those of packages of which it holds no file. The document is bound to the ID of the slim image; where there is
+    /// nothing to state none is written.
+    #[arg(long, value_name = "FILE")]
+    pub vex: Option<PathBuf>,
+    /// What a scanner found in the original: JSON of trivy or grype
+    #[arg(long, value_name = "SCAN")]
+    pub vex_from: Option<PathBuf>,
     /// Name every removed file in the report, not only directories
     #[arg(long)]
     pub report_full: Option<bool>,

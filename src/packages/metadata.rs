@@ -113,15 +113,21 @@ fn is_record(path: &ImagePath, entry: &Entry) -> bool {
 /// is gone.
 const DOCUMENTATION: &[&str] = &["bug", "doc", "doc-base", "info", "licenses", "lintian", "locale", "man"];
 
-/// Whether a package is in the slim image: a file of it stays that is no documentation.
+/// Whether a path is documentation or a translation.
+fn is_documentation(path: &ImagePath) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(b"usr")
+        && parts.next() == Some(b"share")
+        && parts.next().is_some_and(|dir| DOCUMENTATION.iter().any(|name| name.as_bytes() == dir))
+}
+
+/// Whether a package is there where these files are: one of its files is, that is no documentation.
+pub fn is_there(package: &Package, is_kept: impl Fn(&ImagePath) -> bool) -> bool {
+    package.files.iter().any(|path| is_kept(path) && !is_documentation(path))
+}
+
 fn is_present(ask: Ask<'_>, package: &Package) -> bool {
-    let is_documentation = |path: &ImagePath| {
-        let mut parts = path.components();
-        parts.next() == Some(b"usr")
-            && parts.next() == Some(b"share")
-            && parts.next().is_some_and(|dir| DOCUMENTATION.iter().any(|name| name.as_bytes() == dir))
-    };
-    package.files.iter().any(|path| ask.kept.contains(path) && !is_documentation(path))
+    is_there(package, |path| ask.kept.contains(path))
 }
 
 fn for_dpkg(ask: Ask<'_>, reading: &mut Reading<'_>, made: &mut Metadata) {
