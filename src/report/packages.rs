@@ -24,7 +24,7 @@ pub fn packages(tree: &Tree, packages: &Packages, is_kept: impl Fn(&ImagePath) -
             kept_bytes: bytes(tree, kept),
             purl: purl::of_package(package, packages.os.as_ref()),
             source: Some(package.source.clone()).filter(|source| !source.is_empty()),
-            within: described_by(package).and_then(|path| of_system(packages, path)),
+            within: within(packages, package),
             described_by: described_by(package).cloned(),
             present: Some(is_there(package, &is_kept)),
         }
@@ -37,6 +37,12 @@ fn described_by(package: &crate::packages::Package) -> Option<&ImagePath> {
     let head = |path: &&ImagePath| path.as_bytes().ends_with(b"/METADATA") || path.as_bytes().ends_with(b"/PKG-INFO");
     let found = package.description.iter().find(head).or(package.description.first());
     found.filter(|_| !package.system.is_os())
+}
+
+/// The package of the operating system that brought a package of a language: its description, or what has none.
+fn within(packages: &Packages, package: &crate::packages::Package) -> Option<String> {
+    let mark = described_by(package).or(package.files.first()).filter(|_| !package.system.is_os());
+    mark.and_then(|path| of_system(packages, path))
 }
 
 /// The package of the operating system that owns a file.

@@ -44,11 +44,16 @@ fn finding(id: &Value, purl: &Value) -> Option<Finding> {
 pub struct Same(String);
 
 impl Same {
-    /// `None` for what is no package URL with a version.
+    /// `TYPE/NAMESPACE/NAME@VERSION`, nothing encoded.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `None` for what is no package URL.
     pub fn of(purl: &str) -> Option<Self> {
         let rest = purl.strip_prefix("pkg:")?.split('#').next()?;
         let (path, qualifiers) = rest.split_once('?').unwrap_or((rest, ""));
-        let (path, version) = path.rsplit_once('@')?;
+        let (path, version) = path.rsplit_once('@').unwrap_or((path, ""));
         let epoch = qualifiers.split('&').find_map(|pair| pair.strip_prefix("epoch=")).filter(|epoch| *epoch != "0");
         let version = decoded(version);
         let version = version.strip_prefix("0:").unwrap_or(&version);
@@ -91,7 +96,7 @@ mod tests {
             assert_eq!(Same::of(theirs), ours);
         }
         assert_ne!(Same::of("pkg:deb/debian/zlib1g@1.2.13.dfsg-1%2Bb1"), ours);
-        assert_eq!(Same::of("pkg:deb/debian/zlib1g"), None);
+        assert_ne!(Same::of("pkg:deb/debian/zlib1g"), ours);
         assert_eq!(Same::of("CVE-1"), None);
     }
 

@@ -87,7 +87,9 @@ fn each(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>, mut see: impl
 
 /// All of it, part by part.
 pub fn bom(tree: &Tree, packages: &Packages, about: &About) -> Bom {
-    let all = report::packages::packages(tree, packages, |_| true);
+    let mut all = report::packages::packages(tree, packages, |_| true);
+    // Nothing was taken from it: a package of nothing but documentation is there too.
+    all.iter_mut().for_each(|package| package.present = Some(true));
     let embedded = report::packages::embedded(packages, |_| true);
     let os = report::packages::os(packages);
     let owners: Vec<(&ImagePath, Option<String>)> = tree

@@ -48,6 +48,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         "--http-probe", "--http-probe-cmd", "/env", "-e", &variable, "-e", "PASSWORD", "-e", "SUBJECT_SAYS",
         "--http-probe-header", &header, "--http-probe-header", "X-Api-Key: env:KEY", "--registry-account", "someone",
         "--registry-secret-stdin", "--show-clogs", "--report-bodies", "--report-full", "--copy-meta-artifacts", "copies",
+        "--sbom", "cyclonedx=bom.cdx.json", "--sbom", "spdx=bom.spdx.json",
     ];
     for (image, more, code) in [
         (&image, &["--progress", "plain"][..], 0),

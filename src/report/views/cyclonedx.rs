@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::bom::{Bom, Component};
+use super::super::file::to_json;
 use super::image_purl;
 
 /// The document: packages as libraries with the files that are there as evidence, then files of no package.
@@ -37,7 +38,7 @@ pub fn cyclonedx(bom: &Bom) -> String {
         "components": components,
         "dependencies": [{ "ref": "image", "dependsOn": refs }],
     });
-    format!("{document:#}\n")
+    to_json(&document)
 }
 
 fn component(one: &Component, taken: &mut BTreeMap<String, u32>) -> Value {

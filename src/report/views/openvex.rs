@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::bom::Bom;
 use super::super::model::Report;
 use super::super::scan::{Finding, Same};
+use super::super::file::to_json;
 use super::image_purl;
 
 /// The document; `None` where there is nothing to state (its schema wants one statement at least), or no result that
@@ -50,7 +51,7 @@ pub fn openvex(report: &Report, findings: &[Finding]) -> Option<String> {
         "tooling": format!("slim {}", env!("CARGO_PKG_VERSION")),
         "statements": statements,
     });
-    Some(format!("{document:#}\n"))
+    Some(to_json(&document))
 }
 
 /// Packages of which nothing stays, and those of which something does.

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::super::bom::{Bom, Component};
+use super::super::file::to_json;
 use super::image_purl;
 
 /// The document: the image, its distribution, its packages, and that the image contains them.
@@ -27,7 +28,7 @@ pub fn spdx(bom: &Bom) -> String {
         "packages": packages,
         "relationships": relationships,
     });
-    format!("{document:#}\n")
+    to_json(&document)
 }
 
 fn image(bom: &Bom) -> Value {
