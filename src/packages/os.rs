@@ -1,16 +1,24 @@
 //! Os: which distribution an image is made of, from its os-release(5).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Reading;
 use super::gather::text;
-use crate::image::ImagePath;
+use crate::image::{ImagePath, Tree};
 
 /// Where it is said; the second is where the first leads when it is there.
 const RELEASES: &[&str] = &["/etc/os-release", "/usr/lib/os-release"];
 
 /// Files that say the version more exactly than os-release(5) of the distribution with this ID does.
 const EXACT: &[(&str, &str)] = &[("alpine", "/etc/alpine-release"), ("debian", "/etc/debian_version")];
+
+/// The files of an image by which scanners and we know its distribution, with the links to them.
+pub(super) fn files(tree: &Tree) -> BTreeSet<ImagePath> {
+    let names = RELEASES.iter().chain(EXACT.iter().map(|(_, path)| path)).map(|path| ImagePath::from(*path));
+    names.filter(|path| tree.contains(path)).flat_map(|path| tree.find(path.as_bytes()).into_iter().chain([path])).collect()
+}
 
 /// A distribution.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
