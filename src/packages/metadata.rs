@@ -342,7 +342,9 @@ mod tests {
         for (path, entry) in tree_of(&["/etc/os-release -> ../usr/lib/os-release", "/usr/lib/os-release", "/etc/debian_version"]).iter() {
             tree.insert(path.clone(), entry.clone());
         }
-        let texts = [("/var/lib/dpkg/status", STATUS), ("/var/lib/dpkg/info/c.list", "/usr/bin/c\n")];
+        let info = |name: &str| format!("/var/lib/dpkg/info/{name}");
+        let (a, sums, b, c) = (info("a.list"), info("a.md5sums"), info("b.list"), info("c.list"));
+        let texts = [("/var/lib/dpkg/status", STATUS), (a.as_str(), ""), (&sums, ""), (&b, ""), (&c, "/usr/bin/c\n")];
         let files = set(&["/etc/debian_version", "/etc/os-release", "/usr/lib/os-release"]);
         assert_eq!(made(&tree, &texts, dpkg::read, (&["/usr/bin/c"], &[]), Mode::Auto).keep, files);
         assert_eq!(made(&tree, &texts, dpkg::read, (&["/elsewhere"], &[]), Mode::Auto).keep, set(&[]));
