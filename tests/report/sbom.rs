@@ -132,3 +132,26 @@ fn bills_of_materials_are_valid_by_their_official_schemas() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 }
+
+#[test]
+#[ignore = "needs trivy in SLIM_TEST_TRIVY: tests/run installs it"]
+fn trivy_reads_the_statements_and_the_bill() {
+    let report = with_packages().report;
+    let dir = tempfile::tempdir().unwrap();
+    let (bill, statements) = (dir.path().join("bom.json"), dir.path().join("vex.json"));
+    fs::write(&bill, view(View::Cyclonedx, &report)).unwrap();
+    let read = |text: &str| {
+        fs::write(&statements, text).unwrap();
+        let trivy = std::env::var_os("SLIM_TEST_TRIVY").expect("set SLIM_TEST_TRIVY to the trivy executable");
+        let mut scan = Command::new(trivy);
+        scan.args(["sbom", "--quiet", "--offline-scan", "--skip-db-update", "--skip-java-db-update", "--scanners", "license"]);
+        scan.args(["--list-all-pkgs", "--format", "json", "--vex"]).arg(&statements).arg("--cache-dir").arg(dir.path().join("cache"));
+        scan.arg(&bill).output().unwrap()
+    };
+    let done = read(&view(View::Openvex, &report));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let packages: usize = found["Results"].as_array().unwrap().iter().filter_map(|one| one["Packages"].as_array()).map(Vec::len).sum();
+    assert_eq!(packages, 4, "{found}");
+    assert!(!read("{}").status.success(), "what is no document of statements is refused");
+}
