@@ -22,6 +22,7 @@ use slim::image::ImageConfig;
 use slim::plan::{BuildPlan, Here, budget, platforms};
 use slim::progress::{Fact, Monitor};
 use slim::report::show::Style;
+use slim::report::views::{Beside, View};
 use slim::report::{self, Report, show, why};
 use slim::ui::{Color, Mode, Ui};
 
@@ -186,11 +187,11 @@ fn dispatch(invocation: &cli::Invocation, vars: &cli::Vars, ui: &Arc<Ui>) -> Res
             Ok(Exit::Done)
         }
         Command::Why { subject, path } => tell_why(invocation, subject, path, ui),
-        Command::Report { command: ReportCommand::Show { file, format } } => {
+        Command::Report { command: ReportCommand::Show { file, format, vex_from } } => {
             let report = report::load(file)?;
             let text = match format {
                 None => show::show(&report, ui.data_style(), None),
-                Some(view) => view.of(&report, report::load_removed(file, &report)?.as_deref()),
+                Some(view) => as_view(*view, file, &report, vex_from.as_deref())?,
             };
             ui.print_stdout(&text)?;
             Ok(Exit::Done)
@@ -221,6 +222,24 @@ fn plan_of(invocation: &cli::Invocation, args: &cli::BuildArgs, vars: &cli::Vars
     let stdin = &mut std::io::stdin().lock();
     let plan = BuildPlan::new(&invocation.common, args, here, stdin).map_err(cli::UsageError::into_error)?;
     Ok(BuildPlan { given: invocation.given.clone(), ..plan })
+}
+
+/// `slim report show --format`.
+fn as_view(view: View, file: &Path, report: &Report, scan: Option<&Path>) -> Result<String> {
+    let findings = match (view, scan) {
+        (View::Openvex, None) => {
+            let hint = Hint::new("give --vex-from with the JSON of trivy or grype for the original image");
+            return Err(anyhow!("--format openvex names vulnerabilities, and nothing says which there are").context(Exit::Usage).context(hint));
+        }
+        (View::Openvex, Some(scan)) => {
+            let text = std::fs::read(scan).with_context(|| format!("read {}", scan.display()))?;
+            report::scan::findings(&text).with_context(|| format!("read the scan {}", scan.display()))?
+        }
+        _ => Vec::new(),
+    };
+    let removed = report::load_removed(file, report)?;
+    let text = view.of(report, Beside { removed: removed.as_deref(), findings: &findings });
+    text.ok_or_else(|| anyhow!("{}", report::views::NOTHING_TO_STATE))
 }
 
 /// `slim report check`: a line for each budget, and whether all of them are kept.
@@ -368,7 +387,9 @@ fn conclude(plan: &BuildPlan, ui: &Ui, mut built: Built) -> Result<Exit> {
     if let Some(path) = file {
         built.finished.write(path)?;
     }
-    report::views::write(&plan.outputs.views, &built.finished)?;
+    for text in report::views::write(&plan.outputs.views, &built.finished, &plan.outputs.findings)? {
+        ui.tell(Fact::Warning { text });
+    }
     // GitHub's runner shows what a step appends there.
     if let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
         && let Err(error) = report::views::append(Path::new(&path), &built.finished.report)

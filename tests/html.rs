@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use browser::{Browser, Scheme};
 use serde_json::json;
 use slim::report::model::{FileKind, Group, Kept, Mode, Probe, Reason, RemovedPath, VerdictKind};
-use slim::report::views::View;
+use slim::report::views::{Beside, View};
 use slim::report::{Report, load};
 
 const HOSTILE: [&str; 4] = [
@@ -50,7 +50,7 @@ fn server() -> (Report, Vec<RemovedPath>) {
 fn page(report: &Report, removed: Option<&[RemovedPath]>) -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("report.html");
-    std::fs::write(&file, View::Html.of(report, removed)).unwrap();
+    std::fs::write(&file, View::Html.of(report, Beside { removed, findings: &[] }).unwrap()).unwrap();
     (home, file)
 }
 
@@ -232,7 +232,7 @@ fn it_is_read_on_a_phone_in_the_dark_and_by_keyboard_and_screen_reader() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("report.html");
     let report = load("fixtures/report/failed.report.json".as_ref()).unwrap();
-    std::fs::write(&file, View::Html.of(&report, None)).unwrap();
+    std::fs::write(&file, View::Html.of(&report, Beside::default()).unwrap()).unwrap();
     let mut browser = Browser::start();
     let mut backs = Vec::new();
     for (width, scheme) in [(320, Scheme::Light), (320, Scheme::Dark), (1280, Scheme::Light), (1280, Scheme::Dark)] {

@@ -20,6 +20,8 @@ use slim::report::{Builder, Finished, Options, Redactor, Report, VerdictKind, fi
 use slim::sensor::event::Recorders;
 use slim::trace::Trace;
 
+#[path = "report/sbom.rs"]
+mod sbom;
 #[path = "report/schema.rs"]
 mod schema;
 #[path = "report/views.rs"]

@@ -11,7 +11,7 @@ use crate::image::{Entry, ImagePath, Tree};
 use crate::keep::{Facts, KeepSet};
 use crate::pack::PristineImage;
 use crate::packages::metadata::{self, Ask, Metadata};
-use crate::packages::{self, Packages, Texts};
+use crate::packages::{self, Packages, Texts, embedded};
 use crate::run::way::Helper;
 
 /// Rounds of asking for files of package managers: a chain of references among them is never this long.
@@ -45,7 +45,10 @@ impl Untouched {
         for _ in 0..MAX_ROUNDS {
             match packages::read(&tree, &texts) {
                 packages::Step::Need(paths) => texts.extend(read(&mut pristine, paths).await?),
-                packages::Step::Done(packages) => return Ok(Self { pristine, tree, packages, facts: Facts::new(), texts }),
+                packages::Step::Done(mut packages) => {
+                    packages.embedded = pristine.inside(embedded::candidates(&tree, &packages)).await?;
+                    return Ok(Self { pristine, tree, packages, facts: Facts::new(), texts });
+                }
             }
         }
         Err(anyhow::anyhow!("reading packages asks for ever more files")).context(Exit::Bug)

@@ -165,6 +165,18 @@ pub struct OutputArgs {
     /// Also write what it found as SARIF, for code scanning: missed budgets, answers that differ, what an attacker would look for
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
+    /// Also write a software bill of materials of what stays: FORMAT (cyclonedx, spdx), `=`, FILE; repeatable
+    #[arg(long, value_name = "FORMAT=FILE")]
+    pub sbom: Vec<String>,
+    /// Also write which of the vulnerabilities of --vex-from the slim image does not have, as OpenVEX
+    ///
+    /// Those of packages of which it holds no file. The document is bound to the ID of the slim image; where there is
+    /// nothing to state none is written.
+    #[arg(long, value_name = "FILE")]
+    pub vex: Option<PathBuf>,
+    /// What a scanner found in the original: JSON of trivy or grype
+    #[arg(long, value_name = "SCAN")]
+    pub vex_from: Option<PathBuf>,
     /// Name every removed file in the report, not only directories
     #[arg(long)]
     pub report_full: Option<bool>,

@@ -227,6 +227,9 @@ pub enum ReportCommand {
         /// In another program's format, whole, on stdout
         #[arg(long, value_name = "FORMAT", value_enum)]
         format: Option<View>,
+        /// For `openvex`: what a scanner found in the original, JSON of trivy or grype
+        #[arg(long, value_name = "SCAN")]
+        vex_from: Option<PathBuf>,
     },
     /// Hold a report against budgets, as the build does before it publishes; status 6 when one is missed
     Check {

@@ -35,4 +35,8 @@ pub enum Format {
     Markdown,
     /// For programs
     Json,
+    /// Software bill of materials: CycloneDX 1.6, JSON
+    Cyclonedx,
+    /// The same as SPDX 2.3, JSON
+    Spdx,
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{Entry, ImagePath, Kind};
 use crate::keep::{FileFacts, Want, imports};
+use crate::packages::embedded;
 use crate::sensor::control::{SENSOR_DIR, TraceOf};
 use crate::sys::unescape_mount;
 
@@ -32,6 +33,11 @@ pub enum Request {
     Facts {
         /// Files to look into.
         want: Vec<(ImagePath, Want)>,
+    },
+    /// Answered by [`FrameKind::Inside`] frames and [`FrameKind::End`].
+    Inside {
+        /// Regular files that may hold packages.
+        paths: Vec<ImagePath>,
     },
     /// Answered, per path in order, by [`FrameKind::Data`] and [`FrameKind::Hole`] frames and an
     /// [`FrameKind::End`].
@@ -53,6 +59,8 @@ pub enum FrameKind {
     Entries = b'T' as isize,
     /// JSON: a list of `(path, facts)`.
     Facts = b'F' as isize,
+    /// JSON: `(path, packages in it)`, for a file that holds any.
+    Inside = b'I' as isize,
     /// Bytes of a file.
     Data = b'D' as isize,
     /// Eight bytes, big endian: so many zeros of a sparse file.
@@ -68,8 +76,8 @@ pub enum FrameKind {
 impl FrameKind {
     /// Reads a frame's first byte; `None` for one that is no kind.
     pub fn of(byte: u8) -> Option<Self> {
-        use FrameKind::{Data, End, Entries, Error, Facts, Hole, Warning};
-        [Entries, Facts, Data, Hole, End, Warning, Error]
+        use FrameKind::{Data, End, Entries, Error, Facts, Hole, Inside, Warning};
+        [Entries, Facts, Inside, Data, Hole, End, Warning, Error]
             .into_iter()
             .find(|kind| *kind as isize == byte as isize)
     }
@@ -129,6 +137,7 @@ fn answer(out: &mut impl Write, request: Request) -> Result<()> {
             send(out, FrameKind::Facts, &serde_json::to_vec(&facts)?)?;
             send(out, FrameKind::End, &[])
         }
+        Request::Inside { paths } => send_inside(out, &paths),
         Request::Contents { paths } => {
             for path in paths {
                 send_file(out, &host(&path)).with_context(|| format!("read {path} from the image"))?;
@@ -142,6 +151,21 @@ fn answer(out: &mut impl Write, request: Request) -> Result<()> {
             send(out, FrameKind::End, &[])
         }
     }
+}
+
+fn send_inside(out: &mut impl Write, paths: &[ImagePath]) -> Result<()> {
+    for path in paths {
+        match File::open(host(path)) {
+            Ok(mut file) => {
+                let found = embedded::inside(path, &mut file);
+                if !found.is_empty() {
+                    send(out, FrameKind::Inside, &serde_json::to_vec(&(path, found))?)?;
+                }
+            }
+            Err(error) => send(out, FrameKind::Warning, format!("cannot look into {path}: {error}").as_bytes())?,
+        }
+    }
+    send(out, FrameKind::End, &[])
 }
 
 fn send(out: &mut impl Write, kind: FrameKind, payload: &[u8]) -> Result<()> {

@@ -20,6 +20,7 @@ use super::layer::{Chunk, Contents};
 use crate::engine::{Attached, Container, ContainerSpec, Engine, EngineError, RunOptions};
 use crate::image::{Entry, ImageConfig, ImagePath, Kind, Tree};
 use crate::keep::{ENGINE_PATHS, Facts, FileFacts, Want};
+use crate::packages::embedded::{Embedded, Found};
 use crate::packages::Texts;
 use crate::sensor::control::{PROGRAM_FILE, SENSOR_DIR, TraceOf};
 
@@ -121,6 +122,26 @@ impl PristineImage {
                 }
                 (FrameKind::End, _) => return Ok(facts),
                 (kind, _) => bail!("the image reader sent {kind:?} among facts"),
+            }
+        }
+    }
+
+    /// The packages in files, by path.
+    ///
+    /// # Errors
+    /// As [`PristineImage::tree`].
+    pub async fn inside(&mut self, paths: BTreeSet<ImagePath>) -> Result<Vec<Embedded>> {
+        self.ask(&Request::Inside { paths: paths.into_iter().collect() }).await?;
+        let mut all = Vec::new();
+        loop {
+            match self.frame().await.context("look for packages in the image's files")? {
+                (FrameKind::Inside, payload) => {
+                    let (path, found): (ImagePath, Vec<Found>) =
+                        serde_json::from_slice(&payload).context("understand the packages in the image's files")?;
+                    all.extend(found.into_iter().map(|found| Embedded { path: path.clone(), found }));
+                }
+                (FrameKind::End, _) => return Ok(all),
+                (kind, _) => bail!("the image reader sent {kind:?} among packages"),
             }
         }
     }

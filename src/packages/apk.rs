@@ -69,6 +69,8 @@ fn package(reading: &Reading<'_>, stanza: &[u8]) -> Package {
         match letter {
             b'P' => package.name = text().into_owned(),
             b'V' => package.version = text().into_owned(),
+            b'A' => package.architecture = text().into_owned(),
+            b'o' => package.source = text().into_owned(),
             b'D' => package.requires.extend(names(&text()).map(|name| vec![name])),
             b'p' => package.provides.extend(names(&text())),
             b'F' => dir = value,
@@ -76,6 +78,11 @@ fn package(reading: &Reading<'_>, stanza: &[u8]) -> Package {
             _ => {}
         }
     }
+    package.source = match package.source == package.name {
+        true => String::new(),
+        false if package.source.is_empty() => String::new(),
+        false => format!("{} {}", package.source, package.version),
+    };
     package
 }
 

@@ -127,6 +127,12 @@ fn is_installed(stanza: &[u8]) -> bool {
     !matches!(status.split_whitespace().nth(2), Some("config-files" | "not-installed"))
 }
 
+/// `NAME VERSION` of `Source: NAME (VERSION)`; both only where they differ from the package's own (deb822(5)).
+fn source(field: &str, version: &str) -> String {
+    let (name, own) = field.split_once(" (").unwrap_or((field, version));
+    if name.is_empty() { String::new() } else { format!("{name} {}", own.trim_end_matches(')')) }
+}
+
 /// The needs of `Depends`: `a (>= 1) | b:any, c [amd64]` are two, the first met by a or b.
 fn needs(text: &str) -> impl Iterator<Item = Vec<String>> {
     text.split(',')
@@ -194,6 +200,8 @@ impl Lists {
         package.requires.extend(data_needs(&text_field(stanza, "Recommends")));
         package.provides.extend(needs(&text_field(stanza, "Provides")).flatten());
         let architecture = text_field(stanza, "Architecture");
+        package.architecture = architecture.clone();
+        package.source = source(&text_field(stanza, "Source"), &package.version);
         package.description = match &own_file {
             Some(path) => beside(reading.tree, path),
             None => self.description(&package.name, &architecture),

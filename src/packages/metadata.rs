@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Package, Packages, Reading, System, Texts, apk, dpkg, rpm};
+use super::{Package, Packages, Reading, System, Texts, apk, dpkg, os, rpm};
 use crate::image::{Entry, ImagePath, Kind, Tree};
 
 /// How much of the databases a slim image has.
@@ -76,10 +76,15 @@ pub fn metadata(ask: Ask<'_>, mode: Mode) -> Step {
         Mode::None => {}
         Mode::Full => {
             for dir in databases(ask.tree) {
+                made.keep.extend(os::files(ask.tree));
                 made.keep.extend(ask.tree.below(&dir).filter(|(path, entry)| is_record(path, entry)).map(|(path, _)| path.clone()));
             }
         }
         Mode::Auto => {
+            let releases = releases(ask);
+            let kept = ask.kept.union(&releases).cloned().collect();
+            let ask = Ask { kept: &kept, ..ask };
+            made.keep.extend(releases);
             // What is wrong with the databases was said when they were read.
             let mut reading = Reading::new(ask.tree, ask.texts);
             for_dpkg(ask, &mut reading, &mut made);
@@ -113,15 +118,28 @@ fn is_record(path: &ImagePath, entry: &Entry) -> bool {
 /// is gone.
 const DOCUMENTATION: &[&str] = &["bug", "doc", "doc-base", "info", "licenses", "lintian", "locale", "man"];
 
-/// Whether a package is in the slim image: a file of it stays that is no documentation.
+/// Whether a path is documentation or a translation.
+fn is_documentation(path: &ImagePath) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(b"usr")
+        && parts.next() == Some(b"share")
+        && parts.next().is_some_and(|dir| DOCUMENTATION.iter().any(|name| name.as_bytes() == dir))
+}
+
+/// Whether a package is there where these files are: one of its files is, that is no documentation.
+pub fn is_there(package: &Package, is_kept: impl Fn(&ImagePath) -> bool) -> bool {
+    package.files.iter().any(|path| is_kept(path) && !is_documentation(path))
+}
+
 fn is_present(ask: Ask<'_>, package: &Package) -> bool {
-    let is_documentation = |path: &ImagePath| {
-        let mut parts = path.components();
-        parts.next() == Some(b"usr")
-            && parts.next() == Some(b"share")
-            && parts.next().is_some_and(|dir| DOCUMENTATION.iter().any(|name| name.as_bytes() == dir))
-    };
-    package.files.iter().any(|path| ask.kept.contains(path) && !is_documentation(path))
+    is_there(package, |path| ask.kept.contains(path))
+}
+
+/// What says which distribution it is, when a package of that is there: without it a scanner does not know whose
+/// packages these are, and reports no vulnerability of them.
+fn releases(ask: Ask<'_>) -> BTreeSet<ImagePath> {
+    let any = ask.packages.iter().any(|package| package.system.is_os() && is_present(ask, package));
+    if any { os::files(ask.tree) } else { BTreeSet::new() }
 }
 
 fn for_dpkg(ask: Ask<'_>, reading: &mut Reading<'_>, made: &mut Metadata) {
@@ -318,6 +336,21 @@ mod tests {
     const STATUS: &str = "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n\
         Package: b\nStatus: install ok installed\nVersion: 2\nArchitecture: all\n\n\
         Package: c\nStatus: install ok installed\nVersion: 3\nArchitecture: all\n";
+    #[test]
+    fn the_distribution_is_told_where_a_package_of_it_stays() {
+        let mut tree = dpkg_tree();
+        for (path, entry) in tree_of(&["/etc/os-release -> ../usr/lib/os-release", "/usr/lib/os-release", "/etc/debian_version"]).iter() {
+            tree.insert(path.clone(), entry.clone());
+        }
+        let info = |name: &str| format!("/var/lib/dpkg/info/{name}");
+        let (a, sums, b, c) = (info("a.list"), info("a.md5sums"), info("b.list"), info("c.list"));
+        let texts = [("/var/lib/dpkg/status", STATUS), (a.as_str(), ""), (&sums, ""), (&b, ""), (&c, "/usr/bin/c\n")];
+        let files = set(&["/etc/debian_version", "/etc/os-release", "/usr/lib/os-release"]);
+        assert_eq!(made(&tree, &texts, dpkg::read, (&["/usr/bin/c"], &[]), Mode::Auto).keep, files);
+        assert_eq!(made(&tree, &texts, dpkg::read, (&["/elsewhere"], &[]), Mode::Auto).keep, set(&[]));
+        assert!(made(&tree, &texts, dpkg::read, (&[], &[]), Mode::Full).keep.is_superset(&files));
+    }
+
     const SUM: &str = "0123456789abcdef0123456789abcdef";
 
     fn dpkg_tree() -> Tree {

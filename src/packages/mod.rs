@@ -15,8 +15,14 @@ use std::fmt;
 
 mod apk;
 mod dpkg;
+pub mod embedded;
 pub mod metadata;
+pub mod os;
+pub mod purl;
 mod rpm;
+
+pub use embedded::Embedded;
+pub use os::Os;
 
 use crate::image::tree::Follow;
 use crate::image::{ImagePath, Tree};
@@ -95,6 +101,10 @@ pub struct Package {
     /// Whether its files are the user's own, which a manager knows in the place where they were written
     /// (`pip install -e`, a Node workspace, the application that a `deps.json` describes).
     pub in_place: bool,
+    /// `amd64`, `all`; empty where its manager knows none.
+    pub architecture: String,
+    /// What it was built from, `NAME VERSION`, where that differs from its own; else empty.
+    pub source: String,
 }
 
 impl Package {
@@ -109,6 +119,8 @@ impl Package {
             provides: Vec::new(),
             description: BTreeSet::new(),
             in_place: false,
+            architecture: String::new(),
+            source: String::new(),
         }
     }
 }
@@ -126,6 +138,10 @@ pub struct Packages {
     all: Vec<Package>,
     /// Indices of the packages that say a file is theirs, in the order of [`System`].
     owners: BTreeMap<ImagePath, Vec<usize>>,
+    /// The distribution; `None` where the image does not say.
+    pub os: Option<Os>,
+    /// Packages that are in files, by path, kind, name and version. They own nothing.
+    pub embedded: Vec<Embedded>,
     /// What was wrong with the databases.
     pub warnings: Vec<String>,
 }
@@ -143,7 +159,7 @@ impl Packages {
                 }
             }
         }
-        Self { all, owners, warnings }
+        Self { all, owners, os: None, embedded: Vec::new(), warnings }
     }
 
     /// All of them, by system, name and version.
@@ -299,10 +315,11 @@ pub fn read(tree: &Tree, texts: &Texts) -> Step {
     for reader in READERS {
         reader(&mut reading);
     }
+    let os = os::read(&mut reading);
     if !reading.need.is_empty() {
         return Step::Need(reading.need);
     }
-    Step::Done(Packages::new(reading.packages, reading.warnings))
+    Step::Done(Packages { os, ..Packages::new(reading.packages, reading.warnings) })
 }
 
 /// The parts of a text between blank lines, each with the newline at its end where it has one.

@@ -12,6 +12,7 @@ use crate::engine::{BuildSpec, Credentials, RunOptions};
 use crate::gate::Budget;
 use crate::keep::Policy;
 use crate::probe::ProbeRequest;
+use crate::report::scan::Finding;
 use crate::report::views::View;
 use crate::sensor::control::{Pid1, SensorMode};
 use crate::store::Transport;
@@ -90,6 +91,8 @@ pub struct Outputs {
     pub report: Option<PathBuf>,
     /// `--html`, `--markdown`, `--junit`, `--csv`, `--sarif`.
     pub views: Vec<(View, PathBuf)>,
+    /// What a scanner found in the original; only read when a view tells of it.
+    pub findings: Vec<Finding>,
     /// `--report-full`.
     pub report_full: bool,
     /// `--report-bodies`.

@@ -8,6 +8,7 @@ use super::{Here, Outputs};
 use crate::cli::UsageError;
 use crate::cli::build::OutputArgs;
 use crate::image::reference::Reference;
+use crate::report::scan::{Finding, findings};
 use crate::report::views::View;
 use crate::store::Transport;
 use crate::store::compress::Compression;
@@ -66,6 +67,8 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
         writable(path).map_err(|why| here.wrong(flag, why))?;
         views.push((view, path.clone()));
     }
+    views.extend(args.sbom.iter().map(|text| sbom(text, here)).collect::<Result<Vec<_>, _>>()?);
+    let findings = vex(args, &mut views, here)?;
     Ok(Outputs {
         tags,
         written,
@@ -78,9 +81,48 @@ pub(super) fn outputs(args: &OutputArgs, here: Here<'_>) -> Result<Outputs, Usag
         artifacts,
         report,
         views,
+        findings,
         report_full: full,
         report_bodies: bodies,
     })
+}
+
+/// `cyclonedx=FILE`, `spdx=FILE`.
+fn sbom(text: &str, here: Here<'_>) -> Result<(View, PathBuf), UsageError> {
+    let hint = "write --sbom cyclonedx=FILE or --sbom spdx=FILE";
+    let (format, file) = text.split_once('=').ok_or_else(|| here.wrong("sbom", format!("{text:?} has no `=`")).hint(hint))?;
+    let view = match format {
+        "cyclonedx" => View::Cyclonedx,
+        "spdx" => View::Spdx,
+        _ => return Err(here.wrong("sbom", format!("{format:?} is no format")).hint(hint)),
+    };
+    if file.is_empty() {
+        return Err(here.wrong("sbom", "it names no file").hint(hint));
+    }
+    writable(Path::new(file)).map_err(|why| here.wrong("sbom", why))?;
+    Ok((view, PathBuf::from(file)))
+}
+
+/// What the scan found, where it is asked what of that is gone.
+fn vex(args: &OutputArgs, views: &mut Vec<(View, PathBuf)>, here: Here<'_>) -> Result<Vec<Finding>, UsageError> {
+    let (Some(file), Some(scan)) = (&args.vex, &args.vex_from) else {
+        return match (&args.vex, &args.vex_from) {
+            (Some(_), None) => {
+                let text = "a statement names a vulnerability, and nothing says which there are";
+                Err(here.wrong("vex", text).hint("give --vex-from with the JSON of trivy or grype for the original image"))
+            }
+            // One scan may stand in slim.toml for builds that ask for no statements.
+            _ => Ok(Vec::new()),
+        };
+    };
+    writable(file).map_err(|why| here.wrong("vex", why))?;
+    let text = std::fs::read(scan).map_err(|error| here.wrong("vex-from", format!("cannot read {}: {error}", scan.display())))?;
+    let found = findings(&text).map_err(|error| {
+        let hint = "write it with `trivy image --format json` or `grype -o json`";
+        here.wrong("vex-from", format!("{} is not a scan: {error}", scan.display())).hint(hint)
+    })?;
+    views.push((View::Openvex, file.clone()));
+    Ok(found)
 }
 
 /// A name that an image can be given.

@@ -123,6 +123,8 @@ impl Builder {
         report.source.files = tree.iter().filter(|(_, entry)| !entry.is_dir()).count() as u64;
         report.surface = Some(surface(tree, is_kept));
         report.packages = super::packages::packages(tree, packages, is_kept);
+        report.embedded = super::packages::embedded(packages, is_kept);
+        report.os = super::packages::os(packages);
         (report.kept, report.reasons) = kept(tree, keep, packages, &self.redactor);
         report.floor_bytes = Some(floor_bytes(tree, keep));
         report.level = keep.level.name().to_owned();
@@ -177,6 +179,7 @@ impl Builder {
     /// How the new image's config differs from the original's.
     pub fn config(&mut self, before: &ImageConfig, after: &ImageConfig) {
         self.report.config.changed = config::changes(before, after, &self.redactor);
+        self.report.created = Some(after.created().to_owned()).filter(|created| !created.is_empty());
     }
 
     /// The answers of the original, and of the slim image where it was asked. A later call replaces an earlier.

@@ -1,6 +1,7 @@
 //! Report: what a build found out and did, as one document. The JSON is the model; everything that people
 //! read (terminal, `why`, and what comes later) is a view of it.
 
+pub mod bom;
 pub mod build;
 pub mod config;
 pub mod figures;
@@ -9,6 +10,7 @@ pub mod journal;
 pub mod model;
 pub mod packages;
 pub mod removed;
+pub mod scan;
 pub mod schema;
 pub mod secrets;
 pub mod show;

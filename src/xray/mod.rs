@@ -11,6 +11,7 @@ use crate::packages::Packages;
 use crate::progress::Fact;
 use crate::report::file::to_json;
 use crate::report::show::Style;
+use crate::report::views::{cyclonedx, spdx};
 use crate::store::compress::Compression;
 use crate::store::{Image, Source, Transport};
 
@@ -141,6 +142,7 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
     let certificates = std::mem::take(&mut stack.certificates).told(&stack, &found, now);
     let about = About { size_bytes, reference, ..about(image, &config, &stack, &finder) };
     let notes = notes::notes(&about, &certificates);
+    let bom = packages::bom(stack.tree(), &found, &about);
     let (duplicates, duplicate_bytes) = duplicates::duplicates(&stack);
     Ok(Xray {
         schema: SCHEMA.to_owned(),
@@ -150,6 +152,7 @@ fn look(image: &Image, reference: String, top: usize) -> Result<Xray> {
         wasted_bytes: layers.iter().map(|layer| layer.wasted_bytes).sum(),
         layers,
         dockerfile,
+        bom,
         packages: packages::weighed(stack.tree(), &found),
         unowned: packages::unowned(stack.tree(), &found),
         surface: surface::surface(stack.tree()),
@@ -233,6 +236,8 @@ impl Xray {
             Format::Text => show::show(self, top, style),
             Format::Markdown => markdown::markdown(self, top),
             Format::Json => to_json(self),
+            Format::Cyclonedx => cyclonedx::cyclonedx(&self.bom),
+            Format::Spdx => spdx::spdx(&self.bom),
         }
     }
 }

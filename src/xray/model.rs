@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::image::ImagePath;
+use crate::report::bom::Bom;
 
 /// The format's name and version.
 pub const SCHEMA: &str = "slim.xray/1";
@@ -40,6 +41,9 @@ pub struct Xray {
     pub duplicate_bytes: u64,
     /// What could not be read or told.
     pub warnings: Vec<String>,
+    /// The same packages and files, for bills of materials.
+    #[serde(skip)]
+    pub bom: Bom,
 }
 
 /// The image itself.

@@ -2,16 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::Read;
+use std::io::{Cursor, Read};
 
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest as _, Sha256};
 
 use super::layers::{Stack, Sum};
-use super::model::{Package, Unowned, Weight};
+use super::model::{About, Package, Unowned, Weight};
 use crate::exit::Exit;
 use crate::image::{ImagePath, Tree};
+use crate::packages::embedded::{self, Embedded};
 use crate::packages::{self, Packages, Step, Texts};
+use crate::keep::package_label;
+use crate::report::bom::{Bom, Head};
 use crate::report::{self, packages::bytes};
 use crate::store::Image;
 use crate::store::merge::Merge;
@@ -28,14 +31,34 @@ pub fn read(image: &Image, stack: &Stack) -> Result<Packages> {
     for _ in 0..MAX_ROUNDS {
         match packages::read(stack.tree(), &texts) {
             Step::Need(paths) => texts.extend(contents(image, stack, &paths)?),
-            Step::Done(packages) => return Ok(packages),
+            Step::Done(mut packages) => {
+                packages.embedded = inside(image, stack, &embedded::candidates(stack.tree(), &packages))?;
+                return Ok(packages);
+            }
         }
     }
     Err(anyhow!("reading packages asks for ever more files")).context(Exit::Bug)
 }
 
-/// Contents of files of the merged tree.
+/// The packages in files of the merged tree, by path.
+fn inside(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<Vec<Embedded>> {
+    let mut all = BTreeSet::new();
+    each(image, stack, paths, |path, content| {
+        let found = embedded::inside(path, &mut Cursor::new(content));
+        all.extend(found.into_iter().map(|found| Embedded { path: path.clone(), found }));
+    })?;
+    Ok(all.into_iter().collect())
+}
+
+/// Contents of files of the merged tree. What cannot be had is empty.
 fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<Texts> {
+    let mut texts: Texts = paths.iter().map(|path| (path.clone(), Vec::new())).collect();
+    each(image, stack, paths, |path, content| drop(texts.insert(path.clone(), content.to_vec())))?;
+    Ok(texts)
+}
+
+/// Shows the content of files of the merged tree, one after the other. Each layer that has one is read once more.
+fn each(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>, mut see: impl FnMut(&ImagePath, &[u8])) -> Result<()> {
     // By their sums: of an inode with several names, another name may have the content.
     let mut wanted: BTreeMap<usize, BTreeMap<Sum, Vec<&ImagePath>>> = BTreeMap::new();
     for path in paths {
@@ -43,8 +66,6 @@ fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result
             wanted.entry(origin.layer).or_default().entry(sum).or_default().push(path);
         }
     }
-    // What cannot be had is empty.
-    let mut texts: Texts = paths.iter().map(|path| (path.clone(), Vec::new())).collect();
     for (layer, sums) in wanted {
         let sizes: HashSet<u64> = sums.values().flatten().filter_map(|path| Some(stack.tree().get(path)?.size)).collect();
         let seen = Merge::new().layer_seen(image.layer(layer)?, |_, member, content| {
@@ -55,13 +76,29 @@ fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result
             content.read_to_end(&mut text).context("read the package databases")?;
             let sum: Sum = Sha256::digest(&text).into();
             for path in sums.get(&sum).into_iter().flatten() {
-                texts.insert((*path).clone(), text.clone());
+                see(path, &text);
             }
             Ok(())
         });
         seen.with_context(|| format!("read the layer {}", image.layers[layer].diff_id))?;
     }
-    Ok(texts)
+    Ok(())
+}
+
+/// All of it, part by part.
+pub fn bom(tree: &Tree, packages: &Packages, about: &About) -> Bom {
+    let mut all = report::packages::packages(tree, packages, |_| true);
+    // Nothing was taken from it: a package of nothing but documentation is there too.
+    all.iter_mut().for_each(|package| package.present = Some(true));
+    let embedded = report::packages::embedded(packages, |_| true);
+    let os = report::packages::os(packages);
+    let owners: Vec<(&ImagePath, Option<String>)> = tree
+        .iter()
+        .filter(|(_, entry)| !entry.is_dir())
+        .map(|(path, _)| (path, packages.owner(path).map(package_label)))
+        .collect();
+    let head = Head { name: &about.reference, digest: &about.id, created: &about.created, os: os.as_ref() };
+    Bom::new(head, (&all, &embedded), owners.iter().map(|(path, owner)| (*path, owner.as_deref())))
 }
 
 /// All packages, the largest first.

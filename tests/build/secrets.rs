@@ -50,6 +50,7 @@ fn no_secret_of_a_run_is_written_anywhere() {
         "--registry-secret-stdin", "--show-clogs", "--report-bodies", "--report-full", "--copy-meta-artifacts", "copies",
         "--html", "r.html", "--markdown", "r.md", "--junit", "r.xml", "--csv", "r.csv",
         "--provenance", "made.json", "--sarif", "found.sarif", "-o", "oci:layout",
+        "--sbom", "cyclonedx=bom.cdx.json", "--sbom", "spdx=bom.spdx.json",
     ];
     for (image, more, code) in [
         (&image, &["--progress", "plain"][..], 0),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use slim::report::model;
-use slim::report::views::View;
+use slim::report::views::{Beside, View};
 
 use super::{CANARY, assert_harmless, failed, golden};
 
@@ -14,12 +14,12 @@ fn views_are_of_the_model_and_harmless() {
     hostile.report.budgets = vec![missed, model::Standing { rule: "root".into(), kept: true, line: "user: 5, not root".into() }];
     hostile.report.verdict.line.push_str(" <script>alert(1)</script> | @all");
     for (view, name) in [(View::Markdown, "view.md"), (View::Junit, "view.xml"), (View::Csv, "view.csv"), (View::Sarif, "view.sarif")] {
-        let text = view.of(&hostile.report, Some(&hostile.removed));
+        let text = view.of(&hostile.report, Beside { removed: Some(&hostile.removed), findings: &[] }).unwrap();
         assert_harmless(&text);
         assert!(!text.contains(CANARY) && ([View::Csv, View::Sarif].contains(&view) || !text.contains("<script")), "{text}");
         golden(name, &text);
     }
-    let page = View::Html.of(&hostile.report, Some(&hostile.removed));
+    let page = View::Html.of(&hostile.report, Beside { removed: Some(&hostile.removed), findings: &[] }).unwrap();
     assert_harmless(&page);
     assert!(!page.contains(CANARY) && !page.contains("<script>alert"), "{page}");
 }
@@ -43,12 +43,12 @@ fn other_readers_find_in_the_views_what_is_in_the_report() {
     let failures = finished.report.probes.iter().filter(|probe| !probe.passed).count();
     let cases = finished.report.probes.len() + 1;
     assert!(failures > 0);
-    assert_eq!(python(junit, &View::Junit.of(&finished.report, None)), format!("{cases} {failures}"));
+    assert_eq!(python(junit, &View::Junit.of(&finished.report, Beside::default()).unwrap()), format!("{cases} {failures}"));
     let csv = "import csv, sys\nr = list(csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8')))\n\
                assert all(None not in row and None not in row.values() for row in r)\n\
                print(sum(row['state'] == 'kept' for row in r), sum(row['state'] == 'removed' for row in r))";
     let counts = format!("{} {}", finished.report.kept.len(), finished.removed.len());
-    assert_eq!(python(csv, &View::Csv.of(&finished.report, Some(&finished.removed))), counts);
+    assert_eq!(python(csv, &View::Csv.of(&finished.report, Beside { removed: Some(&finished.removed), findings: &[] }).unwrap()), counts);
 }
 
 /// A report with a finding of every kind, and names that are markup elsewhere.
@@ -74,7 +74,7 @@ fn all_found() -> slim::report::Finished {
 #[test]
 fn sarif_has_each_finding_once_with_a_rule_and_a_fingerprint_that_stays() {
     let mut finished = all_found();
-    let read = |report: &slim::report::Report| -> serde_json::Value { serde_json::from_str(&View::Sarif.of(report, None)).unwrap() };
+    let read = |report: &slim::report::Report| -> serde_json::Value { serde_json::from_str(&View::Sarif.of(report, Beside::default()).unwrap()).unwrap() };
     let first = read(&finished.report);
     let run = &first["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
@@ -118,7 +118,7 @@ fn sarif_keeps_the_schema_of_its_standard() {
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     assert_eq!(schema["title"], "Static Analysis Results Format (SARIF) Version 2.1.0 JSON Schema");
     for finished in [failed(), all_found()] {
-        let document: serde_json::Value = serde_json::from_str(&View::Sarif.of(&finished.report, None)).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&View::Sarif.of(&finished.report, Beside::default()).unwrap()).unwrap();
         assert!(!document["runs"][0]["results"].as_array().unwrap().is_empty());
         jsonschema::validate(&schema, &document).unwrap_or_else(|error| panic!("{error}"));
     }

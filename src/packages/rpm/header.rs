@@ -7,9 +7,11 @@ pub(super) mod tag {
     pub const VERSION: u32 = 1001;
     pub const RELEASE: u32 = 1002;
     pub const EPOCH: u32 = 1003;
+    pub const ARCH: u32 = 1022;
     pub const OLD_FILE_NAMES: u32 = 1027;
     pub const FILE_STATES: u32 = 1029;
     pub const FILE_MODES: u32 = 1030;
+    pub const SOURCE_RPM: u32 = 1044;
     pub const PROVIDE_NAME: u32 = 1047;
     pub const REQUIRE_NAME: u32 = 1049;
     pub const DIR_INDEXES: u32 = 1116;

@@ -70,10 +70,22 @@ fn package(reading: &Reading<'_>, header: &Header<'_>) -> Package {
     let version = format!("{epoch}{}-{release}", header.text(tag::VERSION));
     let mut package = Package::new(System::Rpm, header.text(tag::NAME), version);
     package.files = files(reading, header);
+    package.architecture = header.text(tag::ARCH);
+    package.source = source(&header.text(tag::SOURCE_RPM));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     package.provides = header.texts(tag::PROVIDE_NAME).map(text).filter(|name| !is_internal(name)).collect();
     package.requires = header.texts(tag::REQUIRE_NAME).map(text).flat_map(|need| needs(&need)).collect();
     package
+}
+
+/// `NAME VERSION-RELEASE` of `NAME-VERSION-RELEASE.src.rpm`; empty for another text.
+fn source(file: &str) -> String {
+    let stem = file.strip_suffix(".src.rpm").unwrap_or_default();
+    let mut parts = stem.rsplitn(3, '-');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(release), Some(version), Some(name)) => format!("{name} {version}-{release}"),
+        _ => String::new(),
+    }
 }
 
 /// What the image has of a package's files. Not its directories, which may be links in the image, nor what

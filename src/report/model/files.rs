@@ -97,6 +97,55 @@ pub struct Package {
     pub bytes: u64,
     /// Content of those that stay.
     pub kept_bytes: u64,
+    /// Its name for every tool (package URL); `None` for what has none, and in reports that do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purl: Option<String>,
+    /// What it was built from, `NAME VERSION`, where that differs from its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The file that describes it alone, by which copies of one package are told apart; `None` for packages of the
+    /// operating system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub described_by: Option<ImagePath>,
+    /// The package of the operating system that brought that file, as `SYSTEM:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// Whether a file of it stays that is no documentation; `None` in reports that do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+}
+
+/// A package that is in a file, and that no package manager of the image knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Embedded {
+    /// The file.
+    pub path: ImagePath,
+    /// `go`, `java`, `node`, `python`, `ruby`, `rust`.
+    pub language: String,
+    /// Its name.
+    pub name: String,
+    /// Its version; empty where the file does not say it.
+    #[serde(default)]
+    pub version: String,
+    /// Its name for every tool (package URL); `None` where the file says too little for one.
+    #[serde(default)]
+    pub purl: Option<String>,
+    /// The package that owns the file, as `SYSTEM:NAME`.
+    #[serde(default)]
+    pub within: Option<String>,
+    /// Whether the file stays.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+/// The distribution that an image is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Os {
+    /// `debian`, `alpine`.
+    pub id: String,
+    /// Its version; empty where it says none.
+    pub version: String,
 }
 
 /// A count before and after.

@@ -15,7 +15,7 @@ pub use answers::{
     Answer, Body, Compared, Difference, Holdout, Miss, Probe, Round, Trace, TraceUse, Verify,
 };
 pub use files::{
-    AppRoot, Call, Script, Change, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Package, Reason, Removed, RemovedPath,
+    AppRoot, Call, Script, Change, Embedded, FileKind, Group, Kept, LeftOut, LinkTarget, Mode, Os, Package, Reason, Removed, RemovedPath,
     Secret, SecretPlace, Surface, Walker,
 };
 
@@ -40,6 +40,15 @@ pub struct Report {
     pub surface: Option<Surface>,
     /// The original's packages, by system, name and version, each with what of it stays.
     pub packages: Vec<Package>,
+    /// Packages that are in files of the original, by file, language, name and version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub embedded: Vec<Embedded>,
+    /// The distribution of the original; `None` where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<Os>,
+    /// When the result was made by its config (RFC 3339); `None` where no result was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
     /// What of the original looks like a secret, and whether it is gone; `None` when nobody looked.
     pub secrets: Option<Vec<Secret>>,
     /// `--keep`: `touched`, `app` or `package`; empty when nothing was decided.
