@@ -162,6 +162,8 @@ impl Slim {
         assert_eq!(report["level"], level.name());
         let room = u64::from(level != Level::Touched);
         assert!(size("result") < size("source") + room, "{} is not smaller: {}", fixture.name, shown(&done));
+        let counted = Command::new("docker").args(["image", "inspect", "--format", "{{.Size}}", &slim.tag]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&counted.stdout).trim(), size("result").to_string(), "as the engine counts");
         slim.report = report;
         slim
     }

@@ -144,6 +144,7 @@ mod tests {
                 diff_id: format!("sha256:{}", "0".repeat(64)),
                 tar_bytes: 0,
                 content_bytes: 0,
+                engine_bytes: 0,
                 entries: 0,
                 skipped: Vec::new(),
             };

@@ -83,7 +83,7 @@ pub async fn prove(
         slim.told.tell_all(session.monitor.as_ref());
         let look = look(session, subject, helper, &mut slim, recorded, rounds.number()).await?;
         let Look { mut verified, misses, traces, unsearched } = look;
-        rounds.looked(&recorded.cases, &verified, &misses, (slim.image.layer.content_bytes, unsearched));
+        rounds.looked(&recorded.cases, &verified, &misses, (slim.image.layer.engine_bytes, unsearched));
         let more = match rounds.is_first() {
             true => estimate(session, subject, helper, recorded, &mut verified, report).await?,
             false => false,

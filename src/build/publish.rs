@@ -178,10 +178,10 @@ fn image_of(slim: &PackedImage, reference: &str, tags: Vec<String>, archive: Opt
         tags,
         archive,
         digest: slim.id.clone(),
-        size_bytes: slim.layer.content_bytes,
+        size_bytes: slim.layer.engine_bytes,
         layers: 1,
         user: Some(ImageConfig::parse(&slim.config)?.user().to_owned()),
-        layer_list: Some(vec![model::Layer { diff_id: slim.layer.diff_id.clone(), bytes: slim.layer.content_bytes }]),
+        layer_list: Some(vec![model::Layer { diff_id: slim.layer.diff_id.clone(), bytes: slim.layer.engine_bytes }]),
         ..model::Image::default()
     })
 }

@@ -165,6 +165,7 @@ mod tests {
             diff_id: digest_of(&[0u8; 1024]),
             tar_bytes: 1024,
             content_bytes: 0,
+            engine_bytes: 0,
             entries: 0,
             skipped: Vec::new(),
         };

@@ -45,6 +45,8 @@ pub struct LayerInfo {
     pub tar_bytes: u64,
     /// Bytes of file content in it, each inode once.
     pub content_bytes: u64,
+    /// The layer's size as engines count it: that, and the targets of its symlinks.
+    pub engine_bytes: u64,
     /// Entries in it.
     pub entries: u64,
     /// Kept paths that a layer cannot hold (sockets).
@@ -71,6 +73,7 @@ pub async fn write<'a, W: Write + Send>(
             diff_id: String::new(),
             tar_bytes: 0,
             content_bytes: 0,
+            engine_bytes: 0,
             entries: 0,
             skipped: Vec::new(),
         },
@@ -180,6 +183,9 @@ impl<W: Write + Send> Writer<'_, W> {
             self.pad()?;
         }
         self.info.entries += 1;
+        if item.link_to.is_none() {
+            self.info.engine_bytes += item.entry.link_target().map_or(0, |target| target.len() as u64);
+        }
         self.put(header.as_bytes())
     }
 
@@ -199,6 +205,7 @@ impl<W: Write + Send> Writer<'_, W> {
             bail!("{path} has {written} bytes where the image's listing says {}", item.entry.size);
         }
         self.info.content_bytes += written;
+        self.info.engine_bytes += written;
         self.pad()
     }
 
@@ -364,7 +371,7 @@ mod tests {
         file(&mut tree, &mut memory, b"/d/b", "linked", |e| e.hardlink = Some(9));
         tree.insert("/l".into(), Entry::new(Kind::Symlink { target: b"/gone".to_vec() }));
         let (bytes, info) = packed(&tree, &mut memory);
-        assert_eq!(info.content_bytes, 4 + 3 + 6);
+        assert_eq!((info.content_bytes, info.engine_bytes), (4 + 3 + 6, 4 + 3 + 6 + 5));
 
         let mut archive = tar::Archive::new(&bytes[..]);
         let mut seen = Vec::new();
