@@ -249,7 +249,28 @@ const PROMISED: &[(Level, usize)] = &[(Level::App, 90), (Level::Package, 98)];
 #[ignore = "needs a container engine: tests/run starts one"]
 fn xray_tells_of_an_image_what_a_scanner_finds_in_it() {
     for name in ["flask", "golang", "next"] {
-        scanner::agrees_with_xray(&format!("slim-fixture/{name}:latest"));
+        scanner::agrees_with_xray(&format!("slim-fixture/{name}:latest"), 10);
+    }
+}
+
+/// An image of nothing but the databases that rpm wrote.
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn xray_tells_of_an_rpm_database_what_a_scanner_finds_in_it() {
+    for (database, distribution) in [("rpmdb.sqlite", "ID=fedora\nVERSION_ID=40\n"), ("Packages.db", "ID=opensuse-leap\nVERSION_ID=15.6\n")] {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["etc", "usr/lib/sysimage/rpm"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        fs::write(root.path().join("etc/os-release"), distribution).unwrap();
+        let packed = fs::File::open(format!("fixtures/rpm/{database}.gz")).unwrap();
+        let mut out = fs::File::create(root.path().join("usr/lib/sysimage/rpm").join(database)).unwrap();
+        std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut out).unwrap();
+        let image = format!("slim-test/rpm-{}:1", std::process::id());
+        let made = Command::new("sh").args(["-c", "tar -cC \"$1\" . | docker import - \"$2\"", "sh"]).arg(root.path()).arg(&image).output();
+        assert!(made.unwrap().status.success(), "docker cannot import {database}");
+        scanner::agrees_with_xray(&image, 3);
+        Command::new("docker").args(["rmi", &image]).output().unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Lost: the engine goes away in the middle of a build.
 
+use crate::support::proxy::Act;
 use crate::support::{Build, Done, Image, OwnEngine, Running, Source, docker, has_image, left_of, until};
 
 /// What an engine that was gone could not be asked to remove, the next run removes.
@@ -84,4 +85,12 @@ fn an_engine_that_is_restarted_in_the_middle_is_worth_trying_again() {
     }
     assert_eq!(engine.docker(&["images", "-q", "--filter", "reference=slim-*"]), "");
     assert_eq!(engine.docker(&["images", "-q", "--filter", "dangling=true"]), "");
+}
+
+#[test]
+#[ignore = "needs a container engine: tests/run starts one"]
+fn a_container_that_ends_before_anybody_waits_for_it_has_ended() {
+    let image = Source::default().cmd(&["say", "0", "quick"]).load("quick");
+    // The question for its end, which is asked before the start, comes to the engine half a minute late.
+    Build::acting(&["build", &image.name], Act::Hold, "condition=next-exit").run().ended(0);
 }

@@ -14,7 +14,7 @@ use bollard::query_parameters::{
     UploadToContainerOptions, WaitContainerOptions,
 };
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::io::ReaderStream;
 
 use super::ledger::Made;
@@ -34,6 +34,8 @@ pub(super) struct DockerContainer {
     /// Set by the waiter that `start` leaves behind: the end is not missed when the engine removes the
     /// container by itself.
     end: Mutex<Option<watch::Receiver<Option<Ending>>>>,
+    /// The engine has said that it is started.
+    is_started: Arc<Notify>,
 }
 
 /// How the wait for a container's end came out.
@@ -41,17 +43,24 @@ type Ending = Result<i32, Arc<anyhow::Error>>;
 
 impl DockerContainer {
     pub(super) fn new(core: Arc<Core>, id: String, name: String, stdin: bool) -> Self {
-        Self { core, id, name, stdin, end: Mutex::new(None) }
+        Self { core, id, name, stdin, end: Mutex::new(None), is_started: Arc::default() }
     }
 
     fn waiter(&self) -> watch::Receiver<Option<Ending>> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         end.get_or_insert_with(|| {
             let (send, receive) = watch::channel(None);
-            let (core, id) = (self.core.clone(), self.id.clone());
+            let (core, id, is_started) = (self.core.clone(), self.id.clone(), self.is_started.clone());
             tokio::spawn(async move {
+                // Asked before the start, so that the end of one that removes itself is not missed; and once more after
+                // it, for what ended before that question came to the engine would not end again.
+                let late = async {
+                    is_started.notified().await;
+                    core.wait_for_end(&id, "not-running").await
+                };
                 let ending = tokio::select! {
-                    ending = core.wait_for_end(&id) => ending,
+                    ending = core.wait_for_end(&id, "next-exit") => ending,
+                    ending = late => ending,
                     () = send.closed() => return,
                 };
                 let _ = send.send(Some(ending.map_err(Arc::new)));
@@ -89,9 +98,9 @@ impl Core {
         answer.or_else(without_stopped).map_err(failed("ask the engine"))
     }
 
-    /// The exit status of a container that runs or ran.
-    async fn wait_for_end(&self, id: &str) -> Result<i32> {
-        let options = WaitContainerOptions { condition: "next-exit".into() };
+    /// The exit status of a container that runs or ran, when a condition of the API's is met.
+    async fn wait_for_end(&self, id: &str, condition: &str) -> Result<i32> {
+        let options = WaitContainerOptions { condition: condition.into() };
         let mut answers = std::pin::pin!(self.slow.wait_container(id, Some(options)));
         match answers.next().await {
             Some(Ok(answer)) => Ok(status(answer.status_code)),
@@ -173,14 +182,15 @@ impl Container for DockerContainer {
     }
 
     async fn start(&self) -> Result<()> {
-        // The waiter is on its way before the start is, and falls back to the engine's memory if it is late.
         let _ = self.waiter();
         let (core, id) = (self.core.clone(), self.id.clone());
         let start = async move {
             let started = core.slow.start_container(&id, None).await;
             started.map_err(failed("start the container"))
         };
-        self.core.ledger.make(start).await
+        self.core.ledger.make(start).await?;
+        self.is_started.notify_one();
+        Ok(())
     }
 
     async fn state(&self) -> Result<ContainerState> {
