@@ -248,8 +248,8 @@ const PROMISED: &[(Level, usize)] = &[(Level::App, 90), (Level::Package, 98)];
 #[test]
 #[ignore = "needs a container engine: tests/run starts one"]
 fn xray_tells_of_an_image_what_a_scanner_finds_in_it() {
-    for name in ["flask", "golang", "next"] {
-        scanner::agrees_with_xray(&format!("slim-fixture/{name}:latest"), 10);
+    for (name, least) in [("flask", 100), ("golang", 2), ("next", 50)] {
+        scanner::agrees_with_xray(&format!("slim-fixture/{name}:latest"), least);
     }
 }
 
@@ -263,6 +263,10 @@ fn xray_tells_of_an_rpm_database_what_a_scanner_finds_in_it() {
             fs::create_dir_all(root.path().join(dir)).unwrap();
         }
         fs::write(root.path().join("etc/os-release"), distribution).unwrap();
+        if distribution.contains("fedora") {
+            // By this file trivy knows it.
+            fs::write(root.path().join("etc/fedora-release"), "Fedora release 40 (Forty)\n").unwrap();
+        }
         let packed = fs::File::open(format!("fixtures/rpm/{database}.gz")).unwrap();
         let mut out = fs::File::create(root.path().join("usr/lib/sysimage/rpm").join(database)).unwrap();
         std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut out).unwrap();
