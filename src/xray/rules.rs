@@ -1,5 +1,7 @@
 //! Rules: what is taken for a secret, as data: `secrets.toml` beside this file, compiled in.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::bytes::{Regex, RegexSet};
@@ -37,8 +39,8 @@ pub struct Rule {
     pub name: String,
     /// What it finds, for people.
     pub description: String,
-    /// The paths that it looks at; `None`: all.
-    paths: Option<GlobSet>,
+    /// Whether it looks at some paths only.
+    of_paths: bool,
     /// What it looks for in them; `None`: that they are there is enough.
     content: Option<Regex>,
     anywhere: bool,
@@ -51,6 +53,9 @@ pub struct Rules {
     /// Contents of those that look for one, and their places in `all`: one search tells which are worth another.
     contents: RegexSet,
     of_content: Vec<usize>,
+    /// The globs of all paths, and the places in `all` of their rules: one search for an image of a million files.
+    paths: GlobSet,
+    of_path: Vec<usize>,
 }
 
 /// A place in a text that a rule means.
@@ -74,28 +79,45 @@ impl Rules {
 
     fn parse(text: &str) -> Result<Self> {
         let document: Document = toml::from_str(text).context("read the rules for secrets")?;
+        let (mut globs, mut of_path) = (GlobSetBuilder::new(), Vec::new());
+        for (at, line) in document.rule.iter().enumerate() {
+            for glob in &line.paths {
+                let glob = GlobBuilder::new(glob).literal_separator(true).empty_alternates(true).build();
+                globs.add(glob.with_context(|| format!("read the rule {}", line.name))?);
+                of_path.push(at);
+            }
+        }
+        let paths = globs.build().context("read the rules for secrets")?;
         let all: Vec<Rule> = document.rule.into_iter().map(Rule::new).collect::<Result<_>>()?;
         let with = |rule: &(usize, &Rule)| rule.1.content.is_some();
         let of_content: Vec<usize> = all.iter().enumerate().filter(with).map(|(at, _)| at).collect();
         let patterns = of_content.iter().filter_map(|at| all[*at].content.as_ref()).map(Regex::as_str);
         let contents = RegexSet::new(patterns).context("read the rules for secrets")?;
-        Ok(Self { all, contents, of_content })
+        Ok(Self { all, contents, of_content, paths, of_path })
+    }
+
+    /// The rules that look at this path among others only, in their order.
+    fn about(&self, path: &[u8]) -> BTreeSet<usize> {
+        let found = self.paths.matches_candidate(&Candidate::from_bytes(path));
+        found.into_iter().map(|glob| self.of_path[glob]).collect()
     }
 
     /// What a file's name says alone.
     pub fn of_path(&self, path: &[u8]) -> Vec<Hit<'_>> {
-        let named = self.all.iter().filter(|rule| rule.content.is_none() && rule.is_about(path));
-        named.map(|rule| Hit { rule, at: None, value: Vec::new() }).collect()
+        let about = self.about(path).into_iter().map(|at| &self.all[at]);
+        about.filter(|rule| rule.content.is_none()).map(|rule| Hit { rule, at: None, value: Vec::new() }).collect()
     }
 
     /// Whether the content of a file matters because of its name.
     pub fn asks_for(&self, path: &[u8]) -> bool {
-        self.all.iter().any(|rule| rule.content.is_some() && rule.paths.is_some() && rule.is_about(path))
+        self.about(path).into_iter().any(|at| self.all[at].content.is_some())
     }
 
     /// What a file's content says, the first place for each rule.
     pub fn of_file(&self, path: &[u8], text: &[u8]) -> Vec<Hit<'_>> {
-        self.hits(text, 1, |rule| rule.is_about(path))
+        let about = self.about(path);
+        let named = |rule: &Rule| about.iter().any(|at| self.all[*at].name == rule.name);
+        self.hits(text, 1, |rule| !rule.of_paths || named(rule))
     }
 
     /// What a text says that is no file: every place, for what is shown of it has to be masked.
@@ -113,17 +135,8 @@ impl Rules {
 impl Rule {
     fn new(line: Line) -> Result<Self> {
         let what = || format!("read the rule {}", line.name);
-        let mut globs = GlobSetBuilder::new();
-        for glob in &line.paths {
-            globs.add(GlobBuilder::new(glob).literal_separator(true).empty_alternates(true).build().with_context(what)?);
-        }
-        let paths = (!line.paths.is_empty()).then(|| globs.build()).transpose().with_context(what)?;
         let content = line.content.as_deref().map(Regex::new).transpose().with_context(what)?;
-        Ok(Self { paths, content, anywhere: line.anywhere, random: line.random, description: line.description, name: line.name })
-    }
-
-    fn is_about(&self, path: &[u8]) -> bool {
-        self.paths.as_ref().is_none_or(|globs| globs.is_match_candidate(&Candidate::from_bytes(path)))
+        Ok(Self { of_paths: !line.paths.is_empty(), content, anywhere: line.anywhere, random: line.random, description: line.description, name: line.name })
     }
 
     /// The first values in a text that are none of an example.
