@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::{Cursor, Read};
+use std::io::{Read, Seek};
 
 use anyhow::{Context, Result, anyhow};
 use sha2::{Digest as _, Sha256};
+use tempfile::SpooledTempFile;
 
 use super::layers::{Stack, Sum};
 use super::model::{About, Package, Unowned, Weight};
@@ -21,6 +22,9 @@ use crate::store::merge::Merge;
 
 /// Rounds of asking for files of package managers: a chain of references among them is never this long.
 const MAX_ROUNDS: usize = 100;
+
+/// Larger files are set aside on disk.
+const IN_MEMORY: usize = 16 << 20;
 
 /// Reads the packages of an image. Only layers that hold a wanted file are read once more.
 ///
@@ -43,9 +47,11 @@ pub fn read(image: &Image, stack: &Stack) -> Result<Packages> {
 /// The packages in files of the merged tree, by path.
 fn inside(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<Vec<Embedded>> {
     let mut all = BTreeSet::new();
-    each(image, stack, paths, |path, content| {
-        let found = embedded::inside(path, &mut Cursor::new(content));
+    // Programs may be large: only their headers and a section are looked at.
+    each(image, stack, (paths, u64::MAX), |path, content| {
+        let found = embedded::inside(path, content);
         all.extend(found.into_iter().map(|found| Embedded { path: path.clone(), found }));
+        Ok(())
     })?;
     Ok(all.into_iter().collect())
 }
@@ -53,12 +59,23 @@ fn inside(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<V
 /// Contents of files of the merged tree. What cannot be had is empty.
 fn contents(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>) -> Result<Texts> {
     let mut texts: Texts = paths.iter().map(|path| (path.clone(), Vec::new())).collect();
-    each(image, stack, paths, |path, content| drop(texts.insert(path.clone(), content.to_vec())))?;
+    each(image, stack, (paths, packages::MAX_TEXT), |path, content| {
+        let mut text = Vec::new();
+        content.read_to_end(&mut text).context("read the package databases")?;
+        texts.insert(path.clone(), text);
+        Ok(())
+    })?;
     Ok(texts)
 }
 
-/// Shows the content of files of the merged tree, one after the other. Each layer that has one is read once more.
-fn each(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>, mut see: impl FnMut(&ImagePath, &[u8])) -> Result<()> {
+/// Shows the content of files of the merged tree that have at most `most` bytes, one after the other. Each layer that
+/// has one is read once more; a large file lies on disk meanwhile.
+fn each(
+    image: &Image,
+    stack: &Stack,
+    (paths, most): (&BTreeSet<ImagePath>, u64),
+    mut see: impl FnMut(&ImagePath, &mut SpooledTempFile) -> Result<()>,
+) -> Result<()> {
     // By their sums: of an inode with several names, another name may have the content.
     let mut wanted: BTreeMap<usize, BTreeMap<Sum, Vec<&ImagePath>>> = BTreeMap::new();
     for path in paths {
@@ -69,14 +86,18 @@ fn each(image: &Image, stack: &Stack, paths: &BTreeSet<ImagePath>, mut see: impl
     for (layer, sums) in wanted {
         let sizes: HashSet<u64> = sums.values().flatten().filter_map(|path| Some(stack.tree().get(path)?.size)).collect();
         let seen = Merge::new().layer_seen(image.layer(layer)?, |_, member, content| {
-            if !sizes.contains(&member.size) || member.size > packages::MAX_TEXT {
+            if !sizes.contains(&member.size) || member.size > most {
                 return Ok(());
             }
-            let mut text = Vec::new();
-            content.read_to_end(&mut text).context("read the package databases")?;
-            let sum: Sum = Sha256::digest(&text).into();
+            let mut spool = SpooledTempFile::new(IN_MEMORY);
+            std::io::copy(content, &mut spool).context("set a file aside")?;
+            spool.rewind()?;
+            let mut hash = Sha256::new();
+            std::io::copy(&mut spool, &mut hash)?;
+            let sum: Sum = hash.finalize().into();
             for path in sums.get(&sum).into_iter().flatten() {
-                see(path, &text);
+                spool.rewind()?;
+                see(path, &mut spool)?;
             }
             Ok(())
         });
