@@ -26,6 +26,8 @@ mod sbom;
 mod schema;
 #[path = "report/views.rs"]
 mod views;
+#[path = "report/why.rs"]
+mod whys;
 
 const CANARY: &str = "canary-9f3Kq7Zt";
 const HOSTILE: &[u8] = b"/srv/\x1b]0;owned\x07\x1b[2J\n\xe2\x80\xaegpj.exe\xff";
@@ -307,37 +309,6 @@ fn a_summary_says_the_verdict_first_and_fits_one_screen() {
         let plain = paint.replace_all(&colored, "").into_owned();
         assert_eq!(plain, text, "colour changes no word");
     }
-}
-
-#[test]
-fn why_follows_each_reason_back_to_what_happened() {
-    let mut finished = verified();
-    let (_home, path) = written(&mut finished);
-    let report = &finished.report;
-    let removed = load_removed(&path, report).unwrap();
-    let mut text = String::new();
-    for query in [
-        "/usr/lib/libc.so.6",
-        "/lib/libssl.so.3",
-        "/usr/bin/dash",
-        "/bin/sh",
-        "/usr/lib",
-        "/var/www",
-        "libssl*",
-        "bash",
-        "/usr/share/doc/pkg07/copyright",
-        "/bin/curl",
-        "/etc/hosts",
-        "/no/such/file",
-        "no-such-name",
-    ] {
-        text.push_str(&format!("$ slim why {query}\n{}\n", tell(report, removed.as_deref(), query)));
-    }
-    text.push_str("(without the list of removed paths)\n");
-    for query in ["/usr/share/doc/pkg07/copyright", "bash"] {
-        text.push_str(&format!("$ slim why {query}\n{}\n", tell(report, None, query)));
-    }
-    golden("why.txt", &text);
 }
 
 #[test]
